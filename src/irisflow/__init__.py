@@ -1,0 +1,1 @@
+"""IRIS world-model agents as reproducible experiments."""

@@ -1,0 +1,53 @@
+"""The errors that a user can cause or meet: each is one line and an exit code, never a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class IrisflowError(Exception):
+    """An error whose text tells what is wrong, where, and how to mend it."""
+
+    exit_code = 1
+
+
+class ConfigError(IrisflowError):
+    """A name, key or value that the user gave is not allowed."""
+
+    exit_code = 2
+
+
+class DataError(IrisflowError):
+    """A file is missing, damaged, or not the one that was asked for."""
+
+    exit_code = 3
+
+
+class ResourceError(IrisflowError):
+    """Space, memory or a device is lacking."""
+
+    exit_code = 4
+
+
+class EnvironmentFailure(IrisflowError):
+    """A game or one of its processes failed."""
+
+    exit_code = 5
+
+
+class DivergedError(IrisflowError):
+    """A loss, gradient or weight is no longer a finite number."""
+
+    exit_code = 6
+
+
+class LockedError(IrisflowError):
+    """Another process writes the same run."""
+
+    exit_code = 7
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; nearest: a, b` for the known names that resemble `name`, or an empty string."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(by_lower[match] for match in close)}" if close else ""
