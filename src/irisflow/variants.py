@@ -6,8 +6,9 @@ the module (and with it torch), so that a misspelt key stops a workflow before a
 
 import ast
 from collections.abc import Mapping
-from dataclasses import make_dataclass
-from functools import cache
+from copy import deepcopy
+from dataclasses import field, make_dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -89,5 +90,5 @@ def _fields(family: str, name: str) -> type:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             kind = FIELD_TYPES[ast.unparse(statement.annotation)]
             default = "???" if statement.value is None else ast.literal_eval(statement.value)
-            found.append((statement.target.id, kind, default))
+            found.append((statement.target.id, kind, field(default_factory=partial(deepcopy, default))))
     return make_dataclass("Config", found)
