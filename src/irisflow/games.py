@@ -30,7 +30,7 @@ def game_of(env_id: str) -> str:
     match = ATARI_ID.fullmatch(env_id)
     if match is None:
         raise ConfigError(
-            f"env.train.id: game {env_id!r} does not exist{nearest(env_id, known_games())}."
+            f"game {env_id!r} does not exist{nearest(env_id, known_games())}."
             " Allowed: a game that `irisflow list` prints, or a gymnasium id such as PongNoFrameskip-v4."
         )
     return match[1] if match[1] in ATARI_100K else env_id

@@ -1,0 +1,31 @@
+"""One run, one writer: a lock held by the process itself, which a dead process does not hold."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from irisflow.errors import LockedError
+
+
+@contextmanager
+def single_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's `LOCK` while the block runs. Raises LockedError if another process holds it.
+
+    POSIX record locks end with the process and are not inherited by forked workers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "LOCK").open("a+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise LockedError(
+                f"{folder} is in use by process {file.read().strip() or '?'}. Wait for it to end, or stop it."
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

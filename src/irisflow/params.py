@@ -1,0 +1,313 @@
+"""Composes, checks and slices a run's configuration, and gives each stage the digest of what it reads.
+
+`params/` is Hydra's config directory. Hydra composes; it never instantiates. A stage gets a configuration in which only
+the keys of its slice are filled in: reading another one raises, so the digest cannot miss a key.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from irisflow import schema, source, variants
+from irisflow.errors import ConfigError, nearest
+
+ROOT = Path(__file__).parents[2]
+PARAMS = ROOT / "params"
+
+# Stage -> the dotted keys that it reads. `~key` takes a key out again.
+STAGE_KEYS: dict[str, tuple[str, ...]] = {
+    "collect": ("common.seed", "env.train", "recording"),
+    "pretrain_tokenizer": (
+        "common.seed", "common.num_threads", "common.device", "tokenizer", "corpus", "pretraining.tokenizer",
+        "training.learning_rate", "training.sample_by", "training.tokenizer", "~training.tokenizer.start_after_epochs",
+        "~training.tokenizer.steps_per_epoch",
+    ),
+    "pretrain_world_model": (
+        "common.seed", "common.num_threads", "common.device", "common.sequence_length", "tokenizer", "world_model",
+        "corpus", "pretraining.world_model", "training.learning_rate", "training.sample_by", "training.world_model",
+        "~training.world_model.start_after_epochs", "~training.world_model.steps_per_epoch",
+    ),
+    "train_agent": (
+        "common", "~common.resume", "collection", "training", "evaluation", "~evaluation.final", "env", "tokenizer",
+        "world_model", "actor_critic", "initialization", "datasets", "corpus", "wandb", "variant",
+    ),
+    "evaluate": (
+        "common.seed", "common.num_threads", "common.device", "env.test", "evaluation.final", "tokenizer",
+        "world_model", "actor_critic", "variant",
+    ),
+}  # fmt: skip
+# Keys that a stage may read but that do not decide its numbers.
+NOT_IN_DIGEST = ("common.device", "common.do_checkpoint", "wandb", "variant.question")
+# `reconstruction=l1` means the group at its place in the tree.
+GROUP_PLACES = {
+    "quantizer": "tokenizer.quantizer",
+    "reconstruction": "tokenizer.reconstruction",
+    "backbone": "world_model.backbone",
+    "prediction": "world_model.prediction",
+}
+
+OmegaConf.register_new_resolver(
+    "irisflow.product", lambda *factors: math.prod(int(factor) for factor in factors), replace=True
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which files of `params/` a configuration is composed of, and what is changed on top."""
+
+    scale: str
+    variant: str | None = None
+    tokenizer: str | None = None
+    world_model: str | None = None
+    corpus: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def hydra_overrides(self) -> list[str]:
+        """Return the choice in Hydra's override grammar."""
+        groups = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "overrides"}
+        return [f"{group}={name}" for group, name in groups.items() if name] + list(self.overrides)
+
+
+def names(group: str) -> list[str]:
+    """Return the names that `params/<group>/` offers, sorted."""
+    return sorted(path.stem for path in (PARAMS / group).glob("*.yaml"))
+
+
+def check_choice(group: str, name: str) -> str:
+    """Return `name` if `params/<group>/<name>.yaml` exists, else raise ConfigError with the nearest names."""
+    if name not in names(group):
+        raise ConfigError(
+            f"{group} {name!r} does not exist{nearest(name, names(group))}. There are: {', '.join(names(group))}."
+            f" To add it, create params/{group}/<name>.yaml."
+        )
+    return name
+
+
+@cache
+def compose(choice: Choice) -> DictConfig:
+    """Return the resolved, checked configuration (a `schema.Settings`).
+
+    Raises ConfigError naming the key, the value, and what is allowed.
+    """
+    return checked(_compose(choice.hydra_overrides()))
+
+
+def settings_from(overrides: list[str]) -> DictConfig:
+    """Return the configuration of a command line such as `env.train.id=Pong scale=smoke`, checked."""
+    return checked(_compose(overrides))
+
+
+def stage_settings(stage: str, whole: DictConfig) -> schema.Settings:
+    """Return a read-only configuration in which only the keys that the stage declares are filled in."""
+    sliced = OmegaConf.merge(OmegaConf.structured(schema.Settings), stage_slice(stage, whole))
+    OmegaConf.set_readonly(sliced, True)
+    return cast(schema.Settings, sliced)
+
+
+def stage_slice(stage: str, whole: DictConfig) -> dict[str, Any]:
+    """Return the part of a configuration that a stage reads, as plain data."""
+    wanted = [key for key in STAGE_KEYS[stage] if not key.startswith("~")]
+    dropped = [key[1:] for key in STAGE_KEYS[stage] if key.startswith("~")]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(whole, sorted({key.split(".")[0] for key in wanted})))
+    assert isinstance(plain, dict)
+    tree = cast(dict[str, Any], plain)
+    sliced: dict[str, Any] = {}
+    for key in wanted:
+        _put(sliced, key, _get(tree, key))
+    for key in dropped:
+        _drop(sliced, key)
+    return sliced
+
+
+def digest(stage: str, whole: DictConfig, *identity: str | int) -> str:
+    """Return 16 hex digits that change if and only if the stage's keys, code or identity (game, seed) change."""
+    return hashlib.sha256(json.dumps([_stage_digest(stage, whole), *identity]).encode()).hexdigest()[:16]
+
+
+def digest_of_values(stage: str, values: Mapping[str, Any]) -> str:
+    """Return the digest of a stage that reads no run configuration: its own values and its code."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256((text + source.digest(f"irisflow.stages.{stage}")).encode()).hexdigest()[:16]
+
+
+def to_yaml(settings: schema.Settings | DictConfig) -> str:
+    """Return a configuration as YAML, without the keys that are not filled in."""
+    plain = _filled(OmegaConf.to_container(cast(DictConfig, settings)))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _stage_digest(stage: str, whole: DictConfig) -> str:
+    sliced = stage_slice(stage, whole)
+    for key in NOT_IN_DIGEST:
+        _drop(sliced, key)
+    # The run's identity (game and seed) is hashed beside this, so that it is composed once for all of them.
+    for key in ("common.seed", "env.train.id", "env.test.id", "env.keymap"):
+        _drop(sliced, key)
+    code = source.digest(f"irisflow.stages.{stage}", *_variant_modules(sliced))
+    return hashlib.sha256((json.dumps(sliced, sort_keys=True) + code).encode()).hexdigest()
+
+
+def _variant_modules(sliced: Mapping[str, Any]) -> list[str]:
+    """Return the modules of the variants that a slice names: they are imported by name, unseen by `source`."""
+    return [
+        f"{variants.FAMILIES[family]}.{settings['name']}" for _, family, settings in _named_variants(sliced)
+    ]
+
+
+def _named_variants(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (dotted key, family, settings) of each variant that a configuration names."""
+    tokenizer, world_model = tree.get("tokenizer") or {}, tree.get("world_model") or {}
+    if "quantizer" in tokenizer:
+        yield "tokenizer.quantizer", "quantizer", tokenizer["quantizer"]
+    for term, settings in (tokenizer.get("reconstruction") or {}).items():
+        yield f"tokenizer.reconstruction.{term}", "reconstruction", {"name": term, **settings}
+    for family in ("backbone", "prediction"):
+        if family in world_model:
+            yield f"world_model.{family}", family, world_model[family]
+    if "actor_critic" in tree:
+        yield "actor_critic", "actor_critic", tree["actor_critic"]
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    _check_groups(overrides)
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(PARAMS)):
+            return hydra_compose("config", overrides=[_placed(override) for override in overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"configuration {' '.join(overrides)!r}: {reason}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"a file under params/ is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _placed(override: str) -> str:
+    group, equals, value = override.partition("=")
+    return f"{group}@{GROUP_PLACES[group]}={value}" if group in GROUP_PLACES and equals else override
+
+
+def _check_groups(overrides: list[str]) -> None:
+    """Raise ConfigError if an override cannot be read, or names a file that `params/` does not have."""
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+        except HydraException:
+            raise ConfigError(f"{override!r} is not an override. Allowed: key=value.") from None
+        if parsed.is_sweep_override():
+            raise ConfigError(f"{override!r} asks for a sweep. Use a study (params/study/) for many runs.")
+        group = parsed.key_or_group
+        if (PARAMS / group).is_dir() and "/" not in group and group not in ("", ".", ".."):
+            check_choice(group, str(parsed.value()))
+
+
+def checked(composed: DictConfig) -> DictConfig:
+    """Return a composed configuration, resolved and merged into the schema; each value within its range."""
+    try:
+        resolved = OmegaConf.create(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
+        typed = OmegaConf.merge(OmegaConf.structured(schema.Settings), resolved)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_reason(error)) from None
+    assert isinstance(typed, DictConfig)
+    _check_ranges(schema.Settings, typed, "")
+    for key, family, settings in list(_named_variants(cast(dict[str, Any], OmegaConf.to_container(typed)))):
+        named = {} if family == "reconstruction" else {"name": settings["name"]}
+        OmegaConf.update(typed, key, {**named, **variants.checked(family, settings, key)}, merge=False)
+    _check_agreement(typed)
+    return typed
+
+
+def _reason(error: OmegaConfBaseException) -> str:
+    first = str(error).splitlines()[0]
+    parent = error.parent_node
+    allowed = ", ".join(str(key) for key in parent) if isinstance(parent, DictConfig) else ""
+    mend = f" Allowed there: {allowed}." if "not in" in first and allowed else " See src/irisflow/schema.py."
+    return f"{error.full_key or 'configuration'}: {first}.{mend}"
+
+
+def _check_ranges(kind: type, node: DictConfig, prefix: str) -> None:
+    for f in fields(kind):
+        key = f"{prefix}{f.name}"
+        if OmegaConf.is_missing(node, f.name):
+            raise ConfigError(f"{key} has no value. Give it one in params/config.yaml or on the command line.")
+        value = node[f.name]
+        if isinstance(f.type, type) and is_dataclass(f.type):
+            _check_ranges(f.type, value, f"{key}.")
+        elif value is not None:
+            _check_value(key, value, f.metadata)
+
+
+def _check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    least, most, among = bounds.get("least"), bounds.get("most"), bounds.get("among")
+    if among is not None and value not in among:
+        raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(among)}.")
+    if isinstance(value, int | float) and not math.isfinite(value):
+        raise ConfigError(f"{key} is {value}; allowed: a finite number.")
+    if (least is not None and value < least) or (most is not None and value > most):
+        allowed = f"{'' if least is None else least}..{'' if most is None else most}"
+        raise ConfigError(f"{key} is {value}; allowed: {allowed}.")
+
+
+def _check_agreement(settings: DictConfig) -> None:
+    """Raise ConfigError where keys that must agree do not."""
+    sizes = settings.tokenizer.encoder.config
+    side = sizes.resolution // 2 ** (len(sizes.ch_mult) - 1)
+    if settings.env.train.size != sizes.resolution:
+        raise ConfigError(
+            f"env.train.size is {settings.env.train.size} but tokenizer.encoder.config.resolution is {sizes.resolution};"
+            " they must be equal."
+        )
+    if settings.world_model.tokens_per_block != side * side + 1:
+        raise ConfigError(
+            f"world_model.tokens_per_block is {settings.world_model.tokens_per_block}; the tokenizer gives {side}x{side}"
+            f" tokens a frame, so it must be {side * side + 1}."
+        )
+    if settings.world_model.embed_dim % settings.world_model.num_heads:
+        raise ConfigError(
+            f"world_model.embed_dim is {settings.world_model.embed_dim}; it must be a multiple of"
+            f" world_model.num_heads ({settings.world_model.num_heads})."
+        )
+    if settings.common.sequence_length > settings.world_model.max_blocks:
+        raise ConfigError(
+            f"common.sequence_length is {settings.common.sequence_length}; allowed: up to world_model.max_blocks"
+            f" ({settings.world_model.max_blocks})."
+        )
+
+
+def _get(tree: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+    tree[last] = value
+
+
+def _drop(tree: dict[str, Any], key: str) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        tree = tree.get(part, {})
+    tree.pop(last, None)
+
+
+def _filled(tree: Any) -> Any:
+    """Return plain data without the mandatory keys that have no value."""
+    if not isinstance(tree, dict):
+        return tree
+    kept = {key: _filled(value) for key, value in tree.items() if value != "???"}
+    return {key: value for key, value in kept.items() if value != {}}

@@ -1,0 +1,164 @@
+"""Artefacts on disk: written whole or not at all, with a manifest of sha256 that is checked before a byte is parsed."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irisflow.errors import DataError, ResourceError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A folder whose files are what its manifest says. `kind` names what it holds, `about` describes the run."""
+
+    folder: Path
+    kind: str
+    digest: str
+    about: dict[str, Any]
+    sha256: dict[str, str]
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raises DataError if they are not those of the manifest."""
+        path = self.folder / name
+        data = _read(path)
+        if hashlib.sha256(data).hexdigest() != self.sha256.get(name):
+            raise DataError(f"{path} is damaged (sha256 differs from {MANIFEST}). {_mend(self.folder)}")
+        return data
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file. Raises DataError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. {_mend(path.parent)}") from None
+
+
+def json_bytes(data: Any) -> bytes:
+    """Return JSON that is the same for equal data: sorted keys, no NaN, a newline at the end."""
+    return (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with space_errors(path, len(data)):
+        try:
+            _write_through(temporary, data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def publish(
+    folder: Path, files: Mapping[str, bytes], *, kind: str, digest: str, about: Mapping[str, Any]
+) -> None:
+    """Write an artefact's files and then its manifest, each atomically: without the manifest there is no artefact."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    listing = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = {"schema": SCHEMA, "kind": kind, "digest": digest, "about": dict(about), "sha256": listing}
+    write_atomically(folder / MANIFEST, json_bytes(manifest))
+
+
+def publish_folder(
+    folder: Path, files: Mapping[str, bytes], *, kind: str, digest: str, about: Mapping[str, Any]
+) -> None:
+    """Replace a whole folder by one rename: the old artefact stays until the new one is on disk."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.old")
+    with space_errors(folder, sum(len(data) for data in files.values())):
+        try:
+            publish(temporary, files, kind=kind, digest=digest, about=about)
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    _sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put the old artefact back if a kill came between the two renames of `publish_folder`."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def open_artefact(folder: Path, *, kind: str) -> Artefact:
+    """Return the artefact in a folder. Raises DataError if there is none, or it is of another kind or schema."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{kind} {folder} does not exist (no {MANIFEST}). {_mend(folder)}")
+    try:
+        manifest = json.loads(_read(path))
+        found = Artefact(
+            folder,
+            str(manifest["kind"]),
+            str(manifest["digest"]),
+            dict(manifest["about"]),
+            dict(manifest["sha256"]),
+        )
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is damaged: it is no manifest. {_mend(folder)}") from None
+    if (schema, found.kind) != (SCHEMA, kind):
+        raise DataError(
+            f"{path} describes a {found.kind} of schema {schema}; expected a {kind} of schema {SCHEMA}. {_mend(folder)}"
+        )
+    return found
+
+
+@contextmanager
+def space_errors(path: Path, num_bytes: int) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one-line ResourceErrors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ResourceError(
+                f"no space left writing {path} (needs {num_bytes / 1e6:.1f} MB). Free space and run the same command again."
+            ) from None
+        raise ResourceError(f"cannot write {path}: {error.strerror}.") from None
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. {_mend(path.parent)}") from None
+
+
+def _mend(folder: Path) -> str:
+    return f"Restore it with `dvc checkout`, or delete {folder} to make it again."

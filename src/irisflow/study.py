@@ -1,0 +1,82 @@
+"""A study: a matrix of games, variants and seeds at one scale. One file in `params/study/` each."""
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from irisflow import games, params
+from irisflow.errors import ConfigError, nearest
+from irisflow.params import PARAMS, Choice
+
+
+@dataclass
+class Statistics:
+    """How the aggregates are computed."""
+
+    bootstrap_reps: int = 2000
+
+
+@dataclass
+class Study:
+    """What a study file says; every name in it exists."""
+
+    name: str = MISSING
+    title: str = MISSING
+    scale: str = MISSING
+    games: list[str] = MISSING
+    variants: list[str] = MISSING
+    baseline: str = MISSING
+    seeds: list[int] = MISSING
+    statistics: Statistics = field(default_factory=Statistics)
+    overrides: list[str] = field(default_factory=list)
+
+    def choice(self, variant: str) -> Choice:
+        """Return what a variant's configuration is composed of."""
+        return Choice(self.scale, variant=variant, overrides=tuple(self.overrides))
+
+
+def load_study(name: str, **changes: Any) -> Study:
+    """Return the study `params/study/<name>.yaml`; `changes` (such as a scale) replace its keys if not None.
+
+    Raises ConfigError naming file and key for an unknown name or key, an ill-typed value, or an empty or repeated list.
+    """
+    params.check_choice("study", games.check_name("study", name))
+    path = PARAMS / "study" / f"{name}.yaml"
+    where = f"params/study/{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = {"name": name, **(content or {}), **{k: v for k, v in changes.items() if v is not None}}
+        merged = OmegaConf.merge(OmegaConf.structured(Study), given)
+        study = cast(Study, OmegaConf.to_object(merged))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    except OmegaConfBaseException as error:
+        allowed = ", ".join(Study.__dataclass_fields__)
+        raise ConfigError(
+            f"{where}: {error.full_key}: {str(error).splitlines()[0]}. Allowed keys: {allowed}."
+        ) from None
+    _check(study, where)
+    return study
+
+
+def _check(study: Study, where: str) -> None:
+    for key in ("games", "variants", "seeds"):
+        values = getattr(study, key)
+        if not values or len(set(values)) != len(values):
+            raise ConfigError(f"{where}: {key} is {values}; it must name at least one, each once.")
+    params.check_choice("scale", study.scale)
+    for variant in study.variants:
+        params.check_choice("variant", variant)
+    for game in study.games:
+        games.check_name("game", game)
+        if games.game_of(game) != game:
+            raise ConfigError(f"{where}: games: write {games.game_of(game)!r} instead of {game!r}.")
+    if study.baseline not in study.variants:
+        raise ConfigError(
+            f"{where}: baseline {study.baseline!r} is none of the study's variants{nearest(study.baseline, study.variants)}."
+        )
+    if min(study.seeds) < 0 or study.statistics.bootstrap_reps < 1:
+        raise ConfigError(f"{where}: seeds must be 0 or more and statistics.bootstrap_reps 1 or more.")

@@ -1,0 +1,145 @@
+"""What a study makes: the files of its runs and the digest of each stage. Used by the Snakefile."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from irisflow import params, paths
+from irisflow.errors import ConfigError
+from irisflow.params import Choice
+from irisflow.study import Study
+
+CONFIG_KEYS = ("study", "scale", "overrides")
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a `--config` key that does not exist or has a wrong type."""
+    for key, value in config.items():
+        if key not in CONFIG_KEYS:
+            raise ConfigError(f"--config {key}: no such key. Allowed: {', '.join(CONFIG_KEYS)}.")
+        wanted = list if key == "overrides" else str
+        if not isinstance(value, wanted):
+            raise ConfigError(f"--config {key} is {value!r}; expected a {wanted.__name__}.")
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The artefacts that a study needs, as paths."""
+
+    study: Study
+
+    @property
+    def override_arguments(self) -> str:
+        """The study's overrides as arguments of the `irisflow` command, quoted."""
+        return shlex.join(
+            [part for override in self.study.overrides for part in ("--override", override)]
+        )
+
+    @cached_property
+    def recordings(self) -> list[Path]:
+        """Recorded episodes that some variant's pretraining reads, in every game and seed."""
+        if not any(self._pretrained_parts(variant) for variant in self.study.variants):
+            return []
+        scale = self.study.scale
+        return [
+            file
+            for game, seed in self._cells
+            for file in (paths.recording(scale, game, seed), paths.recording_about(scale, game, seed))
+        ]
+
+    @cached_property
+    def pretrained(self) -> list[Path]:
+        """Files of all pretrained tokenizers and world models, each once."""
+        files = [
+            file
+            for variant in self.study.variants
+            for game, seed in self._cells
+            for file in self.initial_weights(scale=self.study.scale, variant=variant, game=game, seed=seed)
+        ]
+        return list(dict.fromkeys(files))
+
+    @cached_property
+    def agents(self) -> list[Path]:
+        """Files of all trained agents."""
+        return [
+            paths.agent(*run) / name for run in self._runs for name in paths.AGENT_FILES
+        ]
+
+    @cached_property
+    def scores(self) -> list[Path]:
+        """Files of all final scores."""
+        return [paths.scores(*run) / name for run in self._runs for name in paths.SCORES_FILES]
+
+    @cached_property
+    def records(self) -> list[Path]:
+        """What the aggregation reads: scores, curves, and every stage's cost and provenance."""
+        folders = [paths.agent(*run) for run in self._runs] + [paths.scores(*run) for run in self._runs]
+        folders += sorted({file.parent for file in self.pretrained})
+        kinds = [folder / name for folder in folders for name in ("cost.json", "provenance.json")]
+        about = [file for file in self.recordings if file.suffix == ".json"]
+        curves = [paths.agent(*run) / "curve.csv" for run in self._runs]
+        return curves + [paths.scores(*run) / "scores.csv" for run in self._runs] + kinds + about
+
+    @cached_property
+    def reconstructions(self) -> list[Path]:
+        """Frames beside their reconstructions, one file a run."""
+        return [paths.agent(*run) / "reconstructions.safetensors" for run in self._runs]
+
+    def initial_weights(self, *, scale: str, variant: str, game: str, seed: int | str) -> list[Path]:
+        """Return the files of the pretrained parts that a run starts from."""
+        settings = params.compose(Choice(scale, variant=variant, overrides=tuple(self.study.overrides)))
+        tokenizer, world_model = settings.tokenizer.name, settings.world_model.name
+        corpus = settings.corpus.name
+        files: list[Path] = []
+        if settings.initialization.tokenizer == "pretrained":
+            folder = paths.tokenizer(scale, tokenizer, corpus, game, seed)
+            files += [folder / name for name in paths.TOKENIZER_FILES]
+        if settings.initialization.world_model == "pretrained":
+            folder = paths.world_model(scale, world_model, tokenizer, corpus, game, seed)
+            files += [folder / name for name in paths.WORLD_MODEL_FILES]
+        return files
+
+    def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
+        """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
+        choice = Choice(scale, overrides=tuple(self.study.overrides), **groups)
+        return params.digest(stage, params.compose(choice), game, int(seed))
+
+    def study_digest(self, stage: str) -> str:
+        """Return the digest of what `aggregate` or `report` reads of the study itself."""
+        return params.digest_of_values(stage, study_values(self.study, stage))
+
+    @property
+    def _cells(self) -> list[tuple[str, int]]:
+        return [(game, seed) for game in self.study.games for seed in self.study.seeds]
+
+    @property
+    def _runs(self) -> list[tuple[str, str, str, int]]:
+        return [
+            (self.study.scale, variant, game, seed)
+            for variant in self.study.variants
+            for game, seed in self._cells
+        ]
+
+    def _pretrained_parts(self, variant: str) -> bool:
+        initialization = params.compose(self.study.choice(variant)).initialization
+        return "pretrained" in (initialization.tokenizer, initialization.world_model)
+
+
+def study_values(study: Study, stage: str) -> dict[str, Any]:
+    """Return the keys of a study that `aggregate` or `report` reads."""
+    composed = {variant: params.compose(study.choice(variant)) for variant in study.variants}
+    if stage == "report":
+        return {"name": study.name, "scale": study.scale, "title": study.title}
+    return {
+        "name": study.name,
+        "scale": study.scale,
+        "scale_note": params.compose(study.choice(study.baseline)).scale.note,
+        "games": study.games,
+        "variants": {name: dict(settings.variant) for name, settings in composed.items()},
+        "baseline": study.baseline,
+        "seeds": study.seeds,
+        "bootstrap_reps": study.statistics.bootstrap_reps,
+    }

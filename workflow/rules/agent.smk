@@ -1,0 +1,20 @@
+# Full IRIS training of one variant on one game with one seed. A stopped job goes on from resume/.
+
+
+rule train_agent:
+    input:
+        lambda wildcards: PLAN.initial_weights(**dict(wildcards.items())),
+    output:
+        multiext(str(paths.agent("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.AGENT_FILES),
+    params:
+        digest=digest("train_agent"),
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    log:
+        "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.log",
+    benchmark:
+        "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.benchmark.tsv"
+    shell:
+        "{IRISFLOW} train-agent --scale {wildcards.scale} --variant {wildcards.variant} --game {wildcards.game}"
+        " --seed {wildcards.seed} --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"

@@ -1,0 +1,20 @@
+# Scores of a finished agent over fresh episodes.
+
+
+rule evaluate:
+    input:
+        multiext(str(paths.agent("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.AGENT_FILES),
+    output:
+        multiext(str(paths.scores("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.SCORES_FILES),
+    params:
+        digest=digest("evaluate"),
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    log:
+        "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.log",
+    benchmark:
+        "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.benchmark.tsv"
+    shell:
+        "{IRISFLOW} evaluate --scale {wildcards.scale} --variant {wildcards.variant} --game {wildcards.game}"
+        " --seed {wildcards.seed} --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"

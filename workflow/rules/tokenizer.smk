@@ -1,0 +1,23 @@
+# A tokenizer pretrained on recordings; variants that name the same one share it.
+
+TOKENIZER = paths.tokenizer("{scale}", "{tokenizer}", "{corpus}", "{game}", "{seed}")
+
+
+rule pretrain_tokenizer:
+    input:
+        recording=paths.recording("{scale}", "{game}", "{seed}"),
+    output:
+        multiext(f"{TOKENIZER}/", *paths.TOKENIZER_FILES),
+    params:
+        digest=digest("pretrain_tokenizer"),
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    log:
+        "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.log",
+    benchmark:
+        "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
+    shell:
+        "{IRISFLOW} pretrain-tokenizer --scale {wildcards.scale} --tokenizer {wildcards.tokenizer}"
+        " --corpus {wildcards.corpus} --game {wildcards.game} --seed {wildcards.seed}"
+        " --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
