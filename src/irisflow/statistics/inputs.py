@@ -1,0 +1,102 @@
+"""Readers of what the stages leave beside their results: costs, provenance, training metrics."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from irisflow.errors import DataError
+
+COMPONENTS = ("tokenizer", "world_model", "actor_critic")
+Kinds = Mapping[str, tuple[type, ...]]
+NUMBER = (int, float)
+COST: Kinds = {
+    "stage": (str,),
+    "variant": (str, type(None)),
+    "game": (str, type(None)),
+    "seed": (int, type(None)),
+    "run_id": (str,),
+    "wall_s": NUMBER,
+    "env_steps": (int,),
+    "num_updates": (dict,),
+    "peak_rss_mb": NUMBER,
+    "device": (str,),
+    "parameters": (dict, type(None)),
+}
+PROVENANCE: Kinds = {
+    "stage": (str,),
+    "digest": (str,),
+    "commit": (str, type(None)),
+    "branch": (str, type(None)),
+    "dirty": (bool, type(None)),
+    "versions": (dict,),
+    "hardware": (dict,),
+    "seeds": (dict,),
+    "inputs": (dict,),
+    "command": (str, list, type(None)),
+}
+
+
+def read_costs(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return one record per stage job, in the order of the paths' names.
+
+    Seconds, megabytes and counts. Raises DataError with file and key for what is missing, ill-typed or not
+    finite.
+    """
+    return [_checked(path, COST) for path in sorted(paths)]
+
+
+def read_provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return one record per stage job, in the order of the paths. Raises DataError as `read_costs` does."""
+    return [_checked(path, PROVENANCE) for path in sorted(paths)]
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Return one record per epoch of an agent's training: `epoch`, `env_steps`, `train/...`, `seconds/...`.
+
+    Raises DataError with file and row.
+    """
+    rows = []
+    for row_number, line in enumerate(_text(path).splitlines(), start=1):
+        row = _parsed(path, line, f", row {row_number}")
+        for key in ("epoch", "env_steps"):
+            _check_kind(f"{path}, row {row_number}", row, key, (int,))
+        rows.append({key: float(value) for key, value in row.items() if isinstance(value, (int, float))})
+    return rows
+
+
+def _checked(path: Path, kinds: Kinds) -> dict[str, Any]:
+    record = _parsed(path, _text(path), "")
+    for key, allowed in kinds.items():
+        _check_kind(str(path), record, key, allowed)
+    return record
+
+
+def _check_kind(where: str, record: dict[str, Any], key: str, allowed: tuple[type, ...]) -> None:
+    names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in allowed)
+    found = repr(record[key])[:80] if key in record else "nothing"
+    is_allowed = key in record and isinstance(record[key], allowed)
+    is_confused = isinstance(record.get(key), bool) and bool not in allowed
+    is_broken = isinstance(record.get(key), float) and not math.isfinite(record[key])
+    if not is_allowed or is_confused or is_broken:
+        raise DataError(f"{where}: key {key!r}: found {found}, allowed: {names}. Run its stage again.")
+
+
+def _parsed(path: Path, text: str, row: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}{row}: is not JSON ({error}). Run its stage again.") from None
+    if not isinstance(record, dict):
+        raise DataError(
+            f"{path}{row}: found {type(record).__name__}, allowed: a JSON object. Run its stage again."
+        )
+    return record
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Run its stage again.") from None

@@ -1,0 +1,73 @@
+"""What the report is told about a study: names, questions, and how many runs were asked for."""
+
+from dataclasses import dataclass
+
+from irisflow.errors import ConfigError
+
+NOT_EVIDENCE = {
+    "smoke": "SMOKE: not evidence",
+    "quick": "QUICK: tiny budget, not evidence about Atari 100k",
+}
+
+
+@dataclass(frozen=True)
+class VariantDescription:
+    """One arm of the study. `question` is one line: what the arm answers. `axis` says what it changes."""
+
+    name: str
+    question: str = ""
+    axis: str = ""
+
+
+@dataclass(frozen=True)
+class StudyDescription:
+    """A study as it was planned; the report compares it with what is there.
+
+    `scale_note` states the budget in words. `full_protocol` is true only where budget and evaluation are
+    IRIS's own.
+    """
+
+    name: str
+    title: str
+    scale: str
+    scale_note: str
+    games: tuple[str, ...]
+    variants: tuple[VariantDescription, ...]
+    baseline: str
+    seeds: tuple[int, ...]
+    num_evaluation_episodes: int
+    bootstrap_reps: int = 2000
+    full_protocol: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an empty or contradictory study."""
+        for key in ("games", "variants", "seeds"):
+            values = self.variant_names if key == "variants" else getattr(self, key)
+            if not values or len(set(values)) != len(values):
+                raise ConfigError(
+                    f"study {self.name}, key {key}: found {list(values)}, allowed: one or more, each once."
+                )
+        if self.baseline not in self.variant_names:
+            raise ConfigError(
+                f"study {self.name}, key baseline: found {self.baseline!r}, allowed:"
+                f" {', '.join(self.variant_names)}."
+            )
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """Return the names of the variants in the study's order."""
+        return tuple(variant.name for variant in self.variants)
+
+    @property
+    def ordered_variants(self) -> tuple[VariantDescription, ...]:
+        """Return the variants, the baseline first."""
+        return tuple(sorted(self.variants, key=lambda variant: variant.name != self.baseline))
+
+    @property
+    def stamp(self) -> str:
+        """Return what every page must say about how much the numbers prove; empty for the full protocol."""
+        if self.full_protocol:
+            return ""
+        return NOT_EVIDENCE.get(
+            self.scale, "Reduced protocol: not comparable with published Atari 100k scores"
+        )

@@ -1,0 +1,328 @@
+"""Every number that the report prints, computed once: `summarise` gives the content of `summary.json`."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from irisflow.games import ATARI_100K
+from irisflow.statistics import aggregate, permutation
+from irisflow.statistics.account import cost_summary, provenance_summary, training_summary
+from irisflow.statistics.caveats import caveats
+from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
+from irisflow.statistics.reference import Reference, published, published_normalised, reference
+from irisflow.statistics.scores import EpisodeScore, Run, curve_means, run_means, score_matrix, to_csv
+from irisflow.statistics.study import StudyDescription
+
+Scores = Float[np.ndarray, "runs games"]
+LEVEL = 0.05
+NUM_THRESHOLDS = 121
+
+
+def summarise(
+    study: StudyDescription,
+    scores: Sequence[EpisodeScore],
+    curves: Sequence[EpisodeScore],
+    costs: Sequence[Mapping[str, Any]],
+    provenance: Sequence[Mapping[str, Any]],
+    *,
+    metrics: Mapping[Run, Sequence[Mapping[str, float]]] | None = None,
+) -> dict[str, Any]:
+    """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
+
+    `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
+    ignored, so the same mixed list may be given twice). Raises DataError for scores outside the study and for
+    a variant without any.
+    """
+    final = sorted(row for row in scores if row.split == "final")
+    during = sorted(row for row in curves if row.split == "curve")
+    check_belongs(study, [*final, *during])
+    means = run_means(final)
+    block = common_block(study, means)
+    normalised_games = tuple(game for game in block.games if reference(game) is not None)
+    raw = {name: score_matrix(means, name, games=block.games, seeds=block.seeds) for name in _names(study)}
+    normalised = {name: normalised_matrix(raw[name], block, normalised_games) for name in _names(study)}
+    summary = {
+        "study": _study(study),
+        "coverage": _coverage(study, means),
+        "block": {**_jsonable(block), "normalised_games": list(normalised_games)},
+        "protocol": _protocol(final),
+        "aggregates": _aggregates(study, normalised),
+        "published": _published(study, normalised_games),
+        "comparisons": _comparisons(study, block, raw, normalised),
+        "improvement_matrix": _improvement_matrix(study, raw),
+        "profiles": _profiles(study, normalised),
+        "curves": _curves(study, block, during),
+        "games": {game: _game(study, game, means) for game in study.games},
+        "training": training_summary(metrics or {}),
+        "cost": cost_summary(costs, _names(study)),
+        "provenance": provenance_summary(provenance),
+        "scores_sha256": hashlib.sha256(to_csv([*final, *during]).encode()).hexdigest(),
+    }
+    return {**summary, "caveats": caveats(study, summary)}
+
+
+def normalised_matrix(raw: Scores, block: Block, games: Sequence[str]) -> Scores:
+    """Return the normalised scores of those games of the block that have reference scores."""
+    scales = {game: reference(game) for game in games}
+    columns = [
+        scale.normalise(raw[:, block.games.index(game)])
+        for game, scale in scales.items()
+        if scale is not None
+    ]
+    return np.stack(columns, axis=1) if columns else np.empty((len(raw), 0))
+
+
+def _names(study: StudyDescription) -> list[str]:
+    return [variant.name for variant in study.ordered_variants]
+
+
+def _jsonable(block: Block) -> dict[str, Any]:
+    return {"games": list(block.games), "seeds": list(block.seeds)}
+
+
+def _study(study: StudyDescription) -> dict[str, Any]:
+    return {
+        **asdict(study),
+        "games": list(study.games),
+        "seeds": list(study.seeds),
+        "variants": [asdict(variant) for variant in study.ordered_variants],
+        "stamp": study.stamp,
+    }
+
+
+def _coverage(study: StudyDescription, means: Mapping[Run, float]) -> dict[str, Any]:
+    cells = {
+        name: {game: [seed for seed in study.seeds if Run(name, game, seed) in means] for game in study.games}
+        for name in _names(study)
+    }
+    missing = [list(run) for run in missing_runs(study, means)]
+    return {"cells": cells, "missing": missing, "num_present": len(means), "is_complete": not missing}
+
+
+def _protocol(final: Sequence[EpisodeScore]) -> dict[str, Any]:
+    """Return how the final scores were measured, and the spread between the episodes of a run."""
+    per_run: dict[Run, list[float]] = {}
+    for row in final:
+        per_run.setdefault(Run(row.variant, row.game, row.seed), []).append(row.return_raw)
+    counts = [len(returns) for returns in per_run.values()]
+    errors = [
+        float(np.std(returns, ddof=1)) / math.sqrt(len(returns)) / (scale.best - scale.random)
+        for run, returns in per_run.items()
+        if len(returns) > 1 and (scale := reference(run.game)) is not None
+    ]
+    columns = ("temperature", "epsilon", "sticky", "full_action_set", "env_step", "pretraining_env_steps")
+    return {
+        "least_episodes": min(counts),
+        "most_episodes": max(counts),
+        "median_episode_error": float(np.median(errors)) if errors else None,
+        "num_truncated": sum(row.truncated for row in final),
+        "num_episodes": len(final),
+        "num_eval_seeds": len({row.eval_seed for row in final}),
+        **{column: sorted({getattr(row, column) for row in final}) for column in columns},
+    }
+
+
+def _aggregates(study: StudyDescription, normalised: Mapping[str, Scores]) -> dict[str, Any]:
+    """Return variant -> metric -> value, interval, and the wider interval with games resampled too."""
+    return {
+        name: aggregate_record(scores, name=name, reps=study.bootstrap_reps) if scores.size else {}
+        for name, scores in normalised.items()
+    }
+
+
+def aggregate_record(scores: Scores, *, name: str, reps: int) -> dict[str, dict[str, Any]]:
+    """Return metric -> `value, low, high, games_low, games_high` of one variant's normalised scores."""
+    seeds = aggregate.aggregates(scores, name=name, reps=reps)
+    games = aggregate.aggregates(scores, name=name, reps=reps, should_resample_games=True)
+    return {
+        metric: {
+            **asdict(seeds[metric]),
+            "games_low": games[metric].low,
+            "games_high": games[metric].high,
+            "num_values": scores.size,
+        }
+        for metric in aggregate.METRICS
+    }
+
+
+def _published(study: StudyDescription, games: tuple[str, ...]) -> dict[str, Any]:
+    """Return IRIS's published aggregates over the same games; empty where a game is no Atari-100k game."""
+    if not games or not set(games) <= set(ATARI_100K):
+        return {}
+    scores = published_normalised("IRIS", games)
+    return {"IRIS": aggregate_record(scores, name="published IRIS", reps=study.bootstrap_reps)}
+
+
+def _comparisons(
+    study: StudyDescription, block: Block, raw: Mapping[str, Scores], normalised: Mapping[str, Scores]
+) -> dict[str, Any]:
+    """Return each variant against the baseline; the family of the Holm adjustment is all of them."""
+    others = [name for name in _names(study) if name != study.baseline]
+    if not block.games or not others:
+        return {}
+    base = study.baseline
+    records = {
+        name: _comparison(
+            name, base, block, (raw[name], raw[base]), (normalised[name], normalised[base]), study
+        )
+        for name in others
+    }
+    adjusted = permutation.holm({name: record["p"] for name, record in records.items()})
+    for name, record in records.items():
+        record["p_holm"] = adjusted[name]
+        record["smallest_p_holm"] = min(1.0, len(others) * record["smallest_p"])
+        record["verdict"] = verdict(record)
+    return records
+
+
+def _comparison(
+    name: str,
+    baseline: str,
+    block: Block,
+    raw: tuple[Scores, Scores],
+    normalised: tuple[Scores, Scores],
+    study: StudyDescription,
+) -> dict[str, Any]:
+    names, reps = (name, baseline), study.bootstrap_reps
+    test = permutation.improvement_test(*raw, names=names)
+    improvement = aggregate.improvement(*raw, names=names, reps=reps)
+    per_game = aggregate.improvement_per_game(*raw).tolist()
+    record = {
+        "improvement": asdict(improvement),
+        "cliffs_delta": 2 * improvement.value - 1,
+        "per_game": dict(zip(block.games, per_game, strict=True)),
+        **asdict(test),
+        "iqm_difference": None,
+        "p_iqm": None,
+    }
+    if normalised[0].size:
+        record["iqm_difference"] = asdict(aggregate.iqm_difference(*normalised, names=names, reps=reps))
+        record["p_iqm"] = permutation.iqm_test(*normalised, names=names).p
+    return record
+
+
+def verdict(comparison: Mapping[str, Any]) -> str:
+    """Return what the Holm-adjusted test lets one say: better, worse, not separated, too few runs."""
+    if comparison["smallest_p_holm"] >= LEVEL:
+        return "too few runs"
+    if comparison["p_holm"] >= LEVEL:
+        return "not separated"
+    return "better" if comparison["improvement"]["value"] > 0.5 else "worse"
+
+
+def _improvement_matrix(study: StudyDescription, raw: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+    reps = study.bootstrap_reps
+    return {
+        x: {
+            y: asdict(aggregate.improvement(raw[x], raw[y], names=(x, y), reps=reps))
+            for y in raw
+            if y != x and raw[y].size
+        }
+        for x in raw
+    }
+
+
+def _profiles(study: StudyDescription, normalised: Mapping[str, Scores]) -> dict[str, Any]:
+    """Return the thresholds and each variant's share of runs above them."""
+    values = np.concatenate([scores.ravel() for scores in normalised.values()])
+    if not values.size:
+        return {}
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    margin = 0.02 * (high - low)
+    thresholds = np.linspace(low - margin, high + margin, NUM_THRESHOLDS)
+    return {
+        "thresholds": thresholds.tolist(),
+        "shares": {name: _profile(study, name, scores, thresholds) for name, scores in normalised.items()},
+        "above_one": {name: float((scores > 1).mean()) for name, scores in normalised.items()},
+    }
+
+
+def _profile(
+    study: StudyDescription, name: str, scores: Scores, thresholds: Float[np.ndarray, "thresholds"]
+) -> list[dict[str, Any]]:
+    shares = aggregate.performance_profile(scores, thresholds, name=name, reps=study.bootstrap_reps)
+    return [asdict(share) for share in shares]
+
+
+def _curves(study: StudyDescription, block: Block, during: Sequence[EpisodeScore]) -> dict[str, Any]:
+    """Return learning curves per game and run, and the IQM at the steps that every run of the block has."""
+    curves = curve_means(during)
+    pretraining: dict[str, int] = dict.fromkeys(_names(study), 0)
+    for row in during:
+        pretraining[row.variant] = max(pretraining[row.variant], row.pretraining_env_steps)
+    return {
+        "pretraining_env_steps": pretraining,
+        "games": {
+            game: {name: _game_curve(study, curves, name, game) for name in _names(study)}
+            for game in study.games
+        },
+        "iqm": {name: _iqm_curve(study, block, curves, name) for name in _names(study)},
+    }
+
+
+def _game_curve(
+    study: StudyDescription, curves: Mapping[Run, Mapping[int, float]], name: str, game: str
+) -> dict[str, Any]:
+    runs = {seed: curves[Run(name, game, seed)] for seed in study.seeds if curves.get(Run(name, game, seed))}
+    steps = _common_steps(list(runs.values()))
+    values = np.array([[run[step] for step in steps] for run in runs.values()]).reshape(len(runs), len(steps))
+    return {
+        "seeds": {
+            str(seed): [[step, value] for step, value in sorted(run.items())] for seed, run in runs.items()
+        },
+        "steps": steps,
+        "mean": values.mean(axis=0).tolist() if steps else [],
+    }
+
+
+def _common_steps(runs: Sequence[Mapping[int, float]]) -> list[int]:
+    """Return the evaluation steps that every run has; nothing is interpolated."""
+    return sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+
+
+def _iqm_curve(
+    study: StudyDescription, block: Block, curves: Mapping[Run, Mapping[int, float]], name: str
+) -> list[dict[str, Any]]:
+    scales = {game: scale for game in block.games if (scale := reference(game)) is not None}
+    runs = {(game, seed): curves.get(Run(name, game, seed), {}) for game in scales for seed in block.seeds}
+    steps = _common_steps(list(runs.values()))
+    if not steps:
+        return []
+    scores = np.array(
+        [
+            [[scale.normalise(runs[game, seed][step]) for step in steps] for game, scale in scales.items()]
+            for seed in block.seeds
+        ]
+    )
+    points = aggregate.iqm_curve(scores, name=name, reps=study.bootstrap_reps)
+    return [{"env_step": step, **asdict(point)} for step, point in zip(steps, points, strict=True)]
+
+
+def _game(study: StudyDescription, game: str, means: Mapping[Run, float]) -> dict[str, Any]:
+    """Return one game's row: reference scores, IRIS's published mean, and each variant's runs."""
+    scale = reference(game)
+    iris = published("IRIS").get(game)
+    return {
+        "reference": asdict(scale) if scale else None,
+        "published_iris": float(iris.mean()) if iris is not None else None,
+        "variants": {name: _game_variant(study, game, name, means, scale) for name in _names(study)},
+    }
+
+
+def _game_variant(
+    study: StudyDescription, game: str, name: str, means: Mapping[Run, float], scale: Reference | None
+) -> dict[str, Any]:
+    seeds = {seed: means[Run(name, game, seed)] for seed in study.seeds if Run(name, game, seed) in means}
+    values = list(seeds.values())
+    mean = float(np.mean(values)) if values else None
+    return {
+        "seeds": {str(seed): value for seed, value in seeds.items()},
+        "mean": mean,
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "normalised": scale.normalise(mean) if scale and mean is not None else None,
+    }
