@@ -1,0 +1,78 @@
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from irisflow.envs.make import make_environment
+from irisflow.envs.vector import ParallelEnvironments, SerialEnvironments, make_environments
+from irisflow.errors import EnvironmentFailure
+from irisflow.schema import Env
+
+BREAKOUT = Env(
+    id="BreakoutNoFrameskip-v4",
+    size=64,
+    max_episode_steps=60,
+    noop_max=30,
+    frame_skip=4,
+    done_on_life_loss=False,
+    clip_reward=False,
+)
+
+
+def test_processes_and_one_process_give_the_same_games() -> None:
+    pair = make_environments(BREAKOUT, 2, parallel=True), make_environments(BREAKOUT, 2, parallel=False)
+    assert isinstance(pair[0], ParallelEnvironments)
+    assert isinstance(pair[1], SerialEnvironments)
+    rng = np.random.default_rng(0)
+    first = [environments.reset([11, 12]) for environments in pair]
+    assert np.array_equal(*first)
+    for step in range(20):
+        if step == 15:
+            assert np.array_equal(*[environments.reset([None, 5]) for environments in pair])
+        actions = rng.integers(4, size=2)
+        steps = [environments.step(actions) for environments in pair]
+        for name in ("observations", "rewards", "terminated", "truncated", "frames"):
+            found, expected = (getattr(step, name) for step in steps)
+            assert np.array_equal(found, expected)
+            assert found.dtype == expected.dtype
+    assert not np.array_equal(*steps[0].observations)
+    assert steps[0].truncated.tolist() == [True, False]
+    for environments in pair:
+        environments.close()
+
+
+def test_one_environment_needs_no_process() -> None:
+    assert isinstance(make_environments(BREAKOUT, 1, parallel=True), SerialEnvironments)
+
+
+@pytest.fixture
+def parallel() -> ParallelEnvironments:
+    environments = ParallelEnvironments([lambda: make_environment(BREAKOUT)] * 2, seconds_to_answer=2)
+    environments.reset([1, 2])
+    return environments
+
+
+def test_a_killed_process_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
+    processes = parallel._envs.processes
+    os.kill(processes[1].pid, signal.SIGKILL)
+    with pytest.raises(EnvironmentFailure, match="number 1 died with exit code -9") as caught:
+        for _ in range(3):
+            parallel.step(np.zeros(2, np.int64))
+    assert "\n" not in str(caught.value)
+    parallel.close()
+    processes[0].join(5)
+    assert not processes[0].is_alive()
+
+
+def test_a_silent_process_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
+    os.kill(parallel._envs.processes[0].pid, signal.SIGSTOP)
+    with pytest.raises(EnvironmentFailure, match="2 second"):
+        parallel.step(np.zeros(2, np.int64))
+
+
+def test_a_process_that_raises_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
+    with pytest.raises(EnvironmentFailure) as caught:
+        parallel.step(np.array([0, 99]))
+    assert "IndexError" in str(caught.value)
+    assert "\n" not in str(caught.value)
