@@ -1,1 +1,3 @@
 """IRIS world-model agents as reproducible experiments."""
+
+__version__ = "0.1.0"

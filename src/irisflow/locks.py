@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from irisflow.errors import LockedError
 
 
 @contextmanager
-def single_writer(folder: Path) -> Iterator[None]:
+def single_writer(folder: Path, *, is_temporary: bool = False) -> Iterator[None]:
     """Hold the folder's `LOCK` while the block runs. Raises LockedError if another process holds it.
 
-    POSIX record locks end with the process and are not inherited by forked workers.
+    A temporary folder is removed when the block succeeds. POSIX record locks end with the process and are not inherited
+    by forked workers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "LOCK").open("a+") as file:
@@ -29,3 +31,5 @@ def single_writer(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+        if is_temporary:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -36,7 +36,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "~training.tokenizer.steps_per_epoch",
     ),
     "pretrain_world_model": (
-        "common.seed", "common.num_threads", "common.device", "common.sequence_length", "tokenizer", "world_model",
+        "common.seed", "common.num_threads", "common.device", "common.sequence_length", "env.train", "tokenizer", "world_model",
         "corpus", "pretraining.world_model", "training.learning_rate", "training.sample_by", "training.world_model",
         "~training.world_model.start_after_epochs", "~training.world_model.steps_per_epoch",
     ),
@@ -121,7 +121,9 @@ def stage_slice(stage: str, whole: DictConfig) -> dict[str, Any]:
     """Return the part of a configuration that a stage reads, as plain data."""
     wanted = [key for key in STAGE_KEYS[stage] if not key.startswith("~")]
     dropped = [key[1:] for key in STAGE_KEYS[stage] if key.startswith("~")]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(whole, sorted({key.split(".")[0] for key in wanted})))
+    plain = OmegaConf.to_container(
+        OmegaConf.masked_copy(whole, sorted({key.split(".")[0] for key in wanted}))
+    )
     assert isinstance(plain, dict)
     tree = cast(dict[str, Any], plain)
     sliced: dict[str, Any] = {}
@@ -240,7 +242,9 @@ def _check_ranges(kind: type, node: DictConfig, prefix: str) -> None:
     for f in fields(kind):
         key = f"{prefix}{f.name}"
         if OmegaConf.is_missing(node, f.name):
-            raise ConfigError(f"{key} has no value. Give it one in params/config.yaml or on the command line.")
+            raise ConfigError(
+                f"{key} has no value. Give it one in params/config.yaml or on the command line."
+            )
         value = node[f.name]
         if isinstance(f.type, type) and is_dataclass(f.type):
             _check_ranges(f.type, value, f"{key}.")

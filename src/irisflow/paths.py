@@ -11,9 +11,9 @@ REPORTS = Path("reports")
 RESUME = Path("resume")
 
 
-def recording(scale: str, game: str, seed: int | str) -> Path:
-    """Return the file of recorded episodes of a game."""
-    return DATA / scale / game / f"seed-{seed}.safetensors.zst"
+def recording(scale: str, game: str, seed: int | str, kind: str = "safetensors.zst") -> Path:
+    """Return the file of recorded episodes of a game, or (`kind`) what is recorded of making it."""
+    return DATA / scale / game / f"seed-{seed}.{kind}"
 
 
 def tokenizer(scale: str, tokenizer: str, corpus: str, game: str, seed: int | str) -> Path:
@@ -48,7 +48,13 @@ def resume(stage: str, digest: str) -> Path:
     return RESUME / f"{stage}-{digest}"
 
 
-# The files of each artefact, beside its manifest. Snakemake's rules, DVC and the stages use the same lists.
+def weights(folder: Path | str, kind: str) -> list[str]:
+    """Return what a rule needs of an artefact: its weights, and the manifest that vouches for them."""
+    return [f"{folder}/{kind}.safetensors", f"{folder}/manifest.json"]
+
+
+RECORDING_KINDS = ("safetensors.zst", "cost.json", "provenance.json")
+# The files of each artefact, its manifest included. Snakemake's rules, DVC and the stages use the same lists.
 _RECORDS = ("params.yaml", "cost.json", "provenance.json", "manifest.json")
 TOKENIZER_FILES = ("tokenizer.safetensors", "metrics.jsonl", *_RECORDS)
 WORLD_MODEL_FILES = ("world_model.safetensors", "metrics.jsonl", *_RECORDS)
@@ -62,8 +68,3 @@ AGENT_FILES = (
 )
 SCORES_FILES = ("scores.csv", *_RECORDS)
 STUDY_FILES = ("summary.json", "scores.csv")
-
-
-def recording_about(scale: str, game: str, seed: int | str) -> Path:
-    """Return the file that tells where a recording comes from and what it cost."""
-    return DATA / scale / game / f"seed-{seed}.json"

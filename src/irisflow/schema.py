@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from irisflow.errors import ConfigError
+
 
 def bounded(
     least: float | None = None, most: float | None = None, among: tuple[str, ...] | None = None
@@ -315,3 +317,14 @@ class Settings:
     wandb: Wandb = field(default_factory=Wandb)
     scale: dict[str, Any] = MISSING
     variant: dict[str, Any] = MISSING
+
+
+def num_bytes(size: str) -> int:
+    """Return the bytes of a size such as `30G` or `512M`. Raises ConfigError for another form."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number, unit = size[:-1], size[-1:].upper()
+    if unit not in units or not number.replace(".", "", 1).isdigit():
+        raise ConfigError(
+            f"datasets.train.max_ram_usage is {size!r}; allowed: a number and K, M, G or T, such as 30G."
+        )
+    return int(float(number) * units[unit])

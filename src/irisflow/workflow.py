@@ -34,9 +34,7 @@ class StudyPlan:
     @property
     def override_arguments(self) -> str:
         """The study's overrides as arguments of the `irisflow` command, quoted."""
-        return shlex.join(
-            [part for override in self.study.overrides for part in ("--override", override)]
-        )
+        return shlex.join([part for override in self.study.overrides for part in ("--override", override)])
 
     @cached_property
     def recordings(self) -> list[Path]:
@@ -47,7 +45,7 @@ class StudyPlan:
         return [
             file
             for game, seed in self._cells
-            for file in (paths.recording(scale, game, seed), paths.recording_about(scale, game, seed))
+            for file in (paths.recording(scale, game, seed, kind) for kind in paths.RECORDING_KINDS)
         ]
 
     @cached_property
@@ -59,47 +57,51 @@ class StudyPlan:
             for game, seed in self._cells
             for file in self.initial_weights(scale=self.study.scale, variant=variant, game=game, seed=seed)
         ]
-        return list(dict.fromkeys(files))
+        return [Path(file) for file in dict.fromkeys(files)]
 
     @cached_property
     def agents(self) -> list[Path]:
         """Files of all trained agents."""
-        return [
-            paths.agent(*run) / name for run in self._runs for name in paths.AGENT_FILES
-        ]
+        return [paths.agent(*run) / name for run in self.runs for name in paths.AGENT_FILES]
 
     @cached_property
     def scores(self) -> list[Path]:
         """Files of all final scores."""
-        return [paths.scores(*run) / name for run in self._runs for name in paths.SCORES_FILES]
+        return [paths.scores(*run) / name for run in self.runs for name in paths.SCORES_FILES]
 
     @cached_property
     def records(self) -> list[Path]:
-        """What the aggregation reads: scores, curves, and every stage's cost and provenance."""
-        folders = [paths.agent(*run) for run in self._runs] + [paths.scores(*run) for run in self._runs]
+        """What the aggregation reads: scores, curves, metrics, and every stage's cost and provenance."""
+        folders = [paths.agent(*run) for run in self.runs] + [paths.scores(*run) for run in self.runs]
         folders += sorted({file.parent for file in self.pretrained})
         kinds = [folder / name for folder in folders for name in ("cost.json", "provenance.json")]
-        about = [file for file in self.recordings if file.suffix == ".json"]
-        curves = [paths.agent(*run) / "curve.csv" for run in self._runs]
-        return curves + [paths.scores(*run) / "scores.csv" for run in self._runs] + kinds + about
+        kinds += [file for file in self.recordings if file.suffix == ".json"]
+        curves = [paths.agent(*run) / "curve.csv" for run in self.runs]
+        metrics = [paths.agent(*run) / "metrics.jsonl" for run in self.runs]
+        return curves + metrics + [paths.scores(*run) / "scores.csv" for run in self.runs] + kinds
+
+    @property
+    def runs(self) -> list[tuple[str, str, str, int]]:
+        """All runs: scale, variant, game, seed."""
+        scale, names = self.study.scale, self.study.variants
+        return [(scale, variant, game, seed) for variant in names for game, seed in self._cells]
 
     @cached_property
     def reconstructions(self) -> list[Path]:
         """Frames beside their reconstructions, one file a run."""
-        return [paths.agent(*run) / "reconstructions.safetensors" for run in self._runs]
+        return [paths.agent(*run) / "reconstructions.safetensors" for run in self.runs]
 
-    def initial_weights(self, *, scale: str, variant: str, game: str, seed: int | str) -> list[Path]:
-        """Return the files of the pretrained parts that a run starts from."""
+    def initial_weights(self, *, scale: str, variant: str, game: str, seed: int | str) -> list[str]:
+        """Return the weights and manifests of the pretrained parts that a run starts from."""
         settings = params.compose(Choice(scale, variant=variant, overrides=tuple(self.study.overrides)))
         tokenizer, world_model = settings.tokenizer.name, settings.world_model.name
         corpus = settings.corpus.name
-        files: list[Path] = []
+        files: list[str] = []
         if settings.initialization.tokenizer == "pretrained":
-            folder = paths.tokenizer(scale, tokenizer, corpus, game, seed)
-            files += [folder / name for name in paths.TOKENIZER_FILES]
+            files += paths.weights(paths.tokenizer(scale, tokenizer, corpus, game, seed), "tokenizer")
         if settings.initialization.world_model == "pretrained":
             folder = paths.world_model(scale, world_model, tokenizer, corpus, game, seed)
-            files += [folder / name for name in paths.WORLD_MODEL_FILES]
+            files += paths.weights(folder, "world_model")
         return files
 
     def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
@@ -114,14 +116,6 @@ class StudyPlan:
     @property
     def _cells(self) -> list[tuple[str, int]]:
         return [(game, seed) for game in self.study.games for seed in self.study.seeds]
-
-    @property
-    def _runs(self) -> list[tuple[str, str, str, int]]:
-        return [
-            (self.study.scale, variant, game, seed)
-            for variant in self.study.variants
-            for game, seed in self._cells
-        ]
 
     def _pretrained_parts(self, variant: str) -> bool:
         initialization = params.compose(self.study.choice(variant)).initialization

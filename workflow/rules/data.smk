@@ -3,8 +3,7 @@
 
 rule collect:
     output:
-        recording=paths.recording("{scale}", "{game}", "{seed}"),
-        about=paths.recording_about("{scale}", "{game}", "{seed}"),
+        [paths.recording("{scale}", "{game}", "{seed}", kind) for kind in paths.RECORDING_KINDS],
     params:
         digest=digest("collect"),
     threads: JOB_CORES

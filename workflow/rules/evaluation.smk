@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        multiext(str(paths.agent("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.AGENT_FILES),
+        paths.weights(paths.agent("{scale}", "{variant}", "{game}", "{seed}"), "agent"),
     output:
         multiext(str(paths.scores("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.SCORES_FILES),
     params:

@@ -24,7 +24,7 @@ rule report:
     output:
         pdf="reports/summary.pdf",
         json="reports/summary.json",
-        figures="reports/figures.zip",
+        figures=directory("reports/figures"),
     params:
         digest=lambda wildcards: PLAN.study_digest("report"),
         study=STUDY.name,

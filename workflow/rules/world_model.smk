@@ -6,7 +6,7 @@ WORLD_MODEL = paths.world_model("{scale}", "{world_model}", "{tokenizer}", "{cor
 rule pretrain_world_model:
     input:
         recording=paths.recording("{scale}", "{game}", "{seed}"),
-        tokenizer=multiext(f"{TOKENIZER}/", *paths.TOKENIZER_FILES),
+        tokenizer=paths.weights(TOKENIZER, "tokenizer"),
     output:
         multiext(f"{WORLD_MODEL}/", *paths.WORLD_MODEL_FILES),
     params:

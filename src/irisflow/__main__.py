@@ -1,0 +1,7 @@
+"""`python -m irisflow`: the `irisflow` command."""
+
+import sys
+
+from irisflow.cli import main
+
+sys.exit(main())

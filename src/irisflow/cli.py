@@ -1,0 +1,137 @@
+"""The `irisflow` command: one subcommand for each stage, and a few for the person at the keyboard.
+
+Nothing heavy is imported before a subcommand runs.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from irisflow import __version__
+from irisflow.errors import IrisflowError
+
+STAGES = {
+    "collect": "record episodes of random play for pretraining",
+    "pretrain-tokenizer": "train a tokenizer on recorded episodes",
+    "pretrain-world-model": "train a world model on recorded episodes, over a pretrained tokenizer",
+    "train-agent": "train one agent: the whole of IRIS",
+    "evaluate": "score a trained agent over fresh episodes",
+    "aggregate": "compute a study's statistics",
+    "report": "write reports/summary.pdf and reports/summary.json",
+}
+# What names a stage's work, beside game, seed and scale.
+STAGE_GROUPS = {
+    "collect": (),
+    "pretrain-tokenizer": ("tokenizer", "corpus"),
+    "pretrain-world-model": ("world-model", "tokenizer", "corpus"),
+    "train-agent": ("variant",),
+    "evaluate": ("variant",),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or the class of the error that one line on stderr tells."""
+    return guarded(lambda: _dispatch(_parser().parse_args(arguments)))
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Run `work`; turn an IrisflowError into one line on stderr and its exit code. `IRISFLOW_DEBUG=1` shows tracebacks."""
+    try:
+        work()
+    except IrisflowError as error:
+        if os.environ.get("IRISFLOW_DEBUG"):
+            raise
+        print(f"irisflow: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except KeyboardInterrupt:
+        print("irisflow: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="irisflow",
+        description="IRIS world-model agents as reproducible experiments.",
+        epilog="A whole study: snakemake --cores 8 reports/summary.pdf",
+    )
+    parser.add_argument("--version", action="version", version=f"irisflow {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for stage, purpose in STAGES.items():
+        command = commands.add_parser(stage, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        (_add_run_arguments if stage in STAGE_GROUPS else _add_study_arguments)(command, stage)
+    listing = commands.add_parser("list", help="print the variants, studies, scales and games there are")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    pull = commands.add_parser("pull", help="fetch results with DVC and tell Snakemake that they are current")
+    pull.add_argument("--remote", help="the DVC remote to fetch from; default: DVC's own")
+    pull.add_argument(
+        "--study", default=None, help="the study whose results come; default: params/workflow.yaml's"
+    )
+    return parser
+
+
+def _add_run_arguments(command: argparse.ArgumentParser, stage: str) -> None:
+    command.add_argument("--scale", required=True, help="sizes and schedule (params/scale/)")
+    for group in STAGE_GROUPS[stage]:
+        default = "own" if group == "corpus" else None
+        command.add_argument(
+            f"--{group}", required=default is None, default=default, help=f"params/{_key(group)}/"
+        )
+    command.add_argument(
+        "--game", required=True, help="a game that `irisflow list` prints, or a gymnasium id"
+    )
+    command.add_argument("--seed", required=True, type=int, help="0 or more")
+    _add_common_arguments(command)
+
+
+def _add_study_arguments(command: argparse.ArgumentParser, _stage: str) -> None:
+    command.add_argument("--study", required=True, help="params/study/")
+    command.add_argument("--scale", default=None, help="instead of the study's own")
+    _add_common_arguments(command)
+
+
+def _add_common_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--override", action="append", default=[], metavar="KEY=VALUE", help="change one key; may be repeated"
+    )
+    command.add_argument("--digest", default=None, help="refuse to run if the configuration's digest differs")
+
+
+def _dispatch(options: argparse.Namespace) -> None:
+    if options.command == "list":
+        from irisflow.catalogue import catalogue, catalogue_text
+
+        print(json.dumps(catalogue(), indent=1) if options.json else catalogue_text())
+        return
+    if options.command == "pull":
+        from irisflow.pull import pull
+
+        pull(remote=options.remote, study=options.study)
+        return
+    stage = _key(options.command)
+    module = import_module(f"irisflow.stages.{stage}")
+    if options.command in STAGE_GROUPS:
+        from irisflow.stages.request import RunRequest
+
+        groups = {_key(group): getattr(options, _key(group)) for group in STAGE_GROUPS[options.command]}
+        module.run(
+            RunRequest.checked(
+                stage, options.scale, options.game, options.seed, options.override, options.digest, **groups
+            )
+        )
+    else:
+        from irisflow.stages.request import StudyRequest
+
+        module.run(
+            StudyRequest.checked(stage, options.study, options.scale, options.override, options.digest)
+        )
+
+
+def _key(words: str) -> str:
+    return words.replace("-", "_")

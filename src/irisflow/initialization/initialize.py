@@ -1,0 +1,50 @@
+"""Where an agent's weights come from before training: random, pretrained parts, or a checkpoint named by path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from irisflow import paths, schema
+from irisflow.behaviour.agent import Agent
+from irisflow.initialization.weights import load_weights
+
+PARTS = ("tokenizer", "world_model", "actor_critic")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from: files, and the environment steps that were spent on making them."""
+
+    files: list[Path]
+    env_steps: int
+
+
+def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str, seed: int) -> Origin:
+    """Load what `initialization` names into the agent and return where it came from.
+
+    Raises DataError if an artefact is missing, damaged, or of other sizes.
+    """
+    chosen = settings.initialization
+    used: list[Path] = []
+    recorded: dict[str, int] = {}
+    sources = pretrained_folders(settings, scale=scale, game=game, seed=seed)
+    for part in ("tokenizer", "world_model"):
+        if getattr(chosen, part) == "pretrained":
+            about = load_weights(getattr(agent, part), sources[part], kind=part)
+            recorded |= about["recordings"]
+            used.append(sources[part] / f"{part}.safetensors")
+    if chosen.path_to_checkpoint is not None:
+        folder = Path(chosen.path_to_checkpoint)
+        for part in PARTS:
+            if getattr(chosen, f"load_{part}"):
+                load_weights(getattr(agent, part), folder, kind="agent", part=part)
+        used.append(folder / "agent.safetensors")
+    return Origin(used, sum(recorded.values()))
+
+
+def pretrained_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> dict[str, Path]:
+    """Return the folders of the pretrained tokenizer and world model that a configuration names."""
+    tokenizer, corpus = settings.tokenizer.name, settings.corpus.name
+    return {
+        "tokenizer": paths.tokenizer(scale, tokenizer, corpus, game, seed),
+        "world_model": paths.world_model(scale, settings.world_model.name, tokenizer, corpus, game, seed),
+    }

@@ -1,0 +1,55 @@
+"""Stage `aggregate`: every number of the report, from the scores of a study's runs."""
+
+from irisflow import params, paths
+from irisflow.stages.request import StudyRequest
+from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
+from irisflow.statistics.scores import Run, read_scores, to_csv
+from irisflow.statistics.study import StudyDescription, VariantDescription
+from irisflow.statistics.summary import summarise
+from irisflow.storage import json_bytes, write_atomically
+from irisflow.study import Study
+from irisflow.workflow import StudyPlan
+
+
+def run(request: StudyRequest) -> None:
+    """Write `summary.json` and `scores.csv` of a study. Raises DataError if a run's records are missing or damaged."""
+    study = request.study
+    plan = StudyPlan(study)
+    scores = read_scores(file for file in plan.records if file.name in ("scores.csv", "curve.csv"))
+    metrics = {
+        Run(variant, game, seed): read_metrics(paths.agent(scale, variant, game, seed) / "metrics.jsonl")
+        for scale, variant, game, seed in plan.runs
+    }
+    summary = summarise(
+        describe(study),
+        scores,
+        scores,
+        read_costs(file for file in plan.records if file.name.endswith("cost.json")),
+        read_provenance(file for file in plan.records if file.name.endswith("provenance.json")),
+        metrics=metrics,
+    )
+    folder = paths.study(study.scale, study.name)
+    write_atomically(folder / "scores.csv", to_csv(scores).encode())
+    write_atomically(folder / "summary.json", json_bytes(summary))
+
+
+def describe(study: Study) -> StudyDescription:
+    """Return what the report is told about a study."""
+    composed = {name: params.compose(study.choice(name)) for name in study.variants}
+    baseline = composed[study.baseline]
+    return StudyDescription(
+        name=study.name,
+        title=study.title,
+        scale=study.scale,
+        scale_note=baseline.scale["note"],
+        games=tuple(study.games),
+        variants=tuple(
+            VariantDescription(name, settings.variant["question"], settings.variant["axis"])
+            for name, settings in composed.items()
+        ),
+        baseline=study.baseline,
+        seeds=tuple(study.seeds),
+        num_evaluation_episodes=baseline.evaluation.final.num_episodes,
+        bootstrap_reps=study.statistics.bootstrap_reps,
+        full_protocol=study.scale == "full" and not study.overrides,
+    )

@@ -1,0 +1,54 @@
+"""Stage `pretrain_tokenizer`: train a tokenizer on recorded episodes."""
+
+from irisflow import paths
+from irisflow.locks import single_writer
+from irisflow.provenance import Cost
+from irisflow.randomness import numpy_stream, seed_everything
+from irisflow.stages.recordings import publish_pretrained, recordings
+from irisflow.stages.request import RunRequest
+from irisflow.tokenizer.tokenizer import build_tokenizer
+from irisflow.training.device import choose_device
+from irisflow.training.losses import tokenizer_loss
+from irisflow.training.optim import tokenizer_optimizer
+from irisflow.training.pretrain import pretrain
+
+
+def run(request: RunRequest) -> None:
+    """Write the artefact `tokenizer` of a game and seed."""
+    settings, cost = request.settings, Cost(request.stage, **request.run)
+    device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
+    with single_writer(paths.resume(request.stage, request.digest), is_temporary=True):
+        replay, steps_recorded = recordings(request)
+        seed_everything(request.seed, request.stage)
+        tokenizer = build_tokenizer(settings.tokenizer).to(device)
+        training = settings.training.tokenizer
+        loss = tokenizer_loss(
+            tokenizer,
+            replay,
+            numpy_stream(request.seed, request.stage),
+            device,
+            batch_size=training.batch_num_samples,
+            sample_by=settings.training.sample_by,
+        )
+        result = pretrain(
+            "tokenizer",
+            tokenizer,
+            tokenizer_optimizer(tokenizer, learning_rate=settings.training.learning_rate),
+            loss,
+            num_updates=settings.pretraining.tokenizer.num_updates,
+            training=training,
+        )
+        folder = paths.tokenizer(
+            request.scale, settings.tokenizer.name, settings.corpus.name, request.game, request.seed
+        )
+        publish_pretrained(
+            request,
+            tokenizer,
+            result,
+            cost,
+            folder=folder,
+            name="tokenizer",
+            steps_recorded=steps_recorded,
+            inputs=[],
+            device=str(device),
+        )

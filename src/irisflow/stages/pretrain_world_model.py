@@ -1,0 +1,68 @@
+"""Stage `pretrain_world_model`: train a world model on recorded episodes, over a pretrained tokenizer."""
+
+from irisflow import paths
+from irisflow.envs.make import make_environment
+from irisflow.initialization.initialize import pretrained_folders
+from irisflow.initialization.weights import load_weights
+from irisflow.locks import single_writer
+from irisflow.provenance import Cost
+from irisflow.randomness import numpy_stream, seed_everything
+from irisflow.stages.recordings import publish_pretrained, recordings
+from irisflow.stages.request import RunRequest
+from irisflow.tokenizer.tokenizer import build_tokenizer
+from irisflow.training.device import choose_device
+from irisflow.training.losses import world_model_loss
+from irisflow.training.optim import world_model_optimizer
+from irisflow.training.pretrain import pretrain
+from irisflow.world_model.world_model import build_world_model
+
+
+def run(request: RunRequest) -> None:
+    """Write the artefact `world_model` of a game and seed."""
+    settings, cost = request.settings, Cost(request.stage, **request.run)
+    device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
+    folders = pretrained_folders(settings, scale=request.scale, game=request.game, seed=request.seed)
+    with single_writer(paths.resume(request.stage, request.digest), is_temporary=True):
+        replay, steps_recorded = recordings(request)
+        seed_everything(request.seed, request.stage)
+        tokenizer = build_tokenizer(settings.tokenizer).to(device).eval()
+        load_weights(tokenizer, folders["tokenizer"], kind="tokenizer")
+        world_model = build_world_model(
+            settings.world_model,
+            vocab_size=tokenizer.vocab_size,
+            num_actions=make_environment(settings.env.train).num_actions,
+            tokens_per_frame=tokenizer.tokens_per_frame,
+        ).to(device)
+        training = settings.training.world_model
+        loss = world_model_loss(
+            tokenizer,
+            world_model,
+            replay,
+            numpy_stream(request.seed, request.stage),
+            device,
+            batch_size=training.batch_num_samples,
+            length=settings.common.sequence_length,
+            sample_by=settings.training.sample_by,
+        )
+        optimizer = world_model_optimizer(
+            world_model, learning_rate=settings.training.learning_rate, weight_decay=training.weight_decay
+        )
+        result = pretrain(
+            "world model",
+            world_model,
+            optimizer,
+            loss,
+            num_updates=settings.pretraining.world_model.num_updates,
+            training=training,
+        )
+        publish_pretrained(
+            request,
+            world_model,
+            result,
+            cost,
+            folder=folders["world_model"],
+            name="world_model",
+            steps_recorded=steps_recorded,
+            inputs=[folders["tokenizer"] / "tokenizer.safetensors"],
+            device=str(device),
+        )

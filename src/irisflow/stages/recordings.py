@@ -1,0 +1,65 @@
+"""What the pretraining stages share: reading the recordings of a corpus, publishing a pretrained part."""
+
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from irisflow import params, paths, provenance
+from irisflow.data.episodes import load_episodes
+from irisflow.data.replay import ReplayBuffer
+from irisflow.errors import DataError
+from irisflow.progress import say
+from irisflow.provenance import Cost
+from irisflow.stages.request import RunRequest
+from irisflow.storage import json_bytes, publish
+from irisflow.training.metrics import json_lines
+from irisflow.training.pretrain import Pretrained, as_replay
+
+
+def recordings(request: RunRequest) -> tuple[ReplayBuffer, dict[Path, int]]:
+    """Return the recorded steps that the corpus names, and how many each file holds. Raises DataError for a missing or other file."""
+    path = paths.recording(request.scale, request.game, request.seed)
+    episodes, about = load_episodes(path)
+    if about.get("game") != request.game:
+        raise DataError(
+            f"{path} holds episodes of {about.get('game')!r}, expected {request.game!r}. Delete it to record it again."
+        )
+    return as_replay(episodes), {path: sum(len(episode) for episode in episodes)}
+
+
+def publish_pretrained(
+    request: RunRequest,
+    part: nn.Module,
+    result: Pretrained,
+    cost: Cost,
+    *,
+    folder: Path,
+    name: str,
+    steps_recorded: dict[Path, int],
+    inputs: list[Path],
+    device: str,
+) -> None:
+    """Write a pretrained part's artefact: weights, configuration, losses, cost and provenance."""
+    settings = request.settings
+    weights = {key: value.cpu().contiguous() for key, value in part.state_dict().items()}
+    parameters = {name: sum(parameter.numel() for parameter in part.parameters())}
+    spent = cost.record(num_updates={name: result.num_updates}, device=device, parameters=parameters)
+    source = provenance.record(
+        request.stage,
+        request.digest,
+        seeds=request.seeds,
+        inputs=[*steps_recorded, *inputs],
+        device=device,
+        num_threads=settings.common.num_threads,
+    )
+    about = {**request.about, "recordings": {str(path): steps for path, steps in steps_recorded.items()}}
+    files = {
+        f"{name}.safetensors": save(weights),
+        "params.yaml": params.to_yaml(settings).encode(),
+        "metrics.jsonl": json_lines(result.metrics),
+        "cost.json": json_bytes(spent),
+        "provenance.json": json_bytes(source),
+    }
+    publish(folder, files, kind=name, digest=request.digest, about=about)
+    say(f"{folder}: {result.num_updates} updates in {cost.wall_s:.1f} s")

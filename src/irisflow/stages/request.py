@@ -1,0 +1,102 @@
+"""What a stage is asked for: checked names, the slice of the configuration it may read, and the digest it must have."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from irisflow import games, params, schema
+from irisflow.errors import ConfigError
+from irisflow.params import Choice
+from irisflow.study import Study, load_study
+from irisflow.workflow import study_values
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One stage of one game and seed."""
+
+    stage: str
+    choice: Choice  # game and seed included, as overrides
+    game: str
+    seed: int
+    digest: str
+
+    @classmethod
+    def checked(
+        cls,
+        stage: str,
+        scale: str,
+        game: str,
+        seed: int,
+        overrides: list[str],
+        digest: str | None,
+        **groups: str,
+    ) -> Self:
+        """Return the request if its names exist and the digest, where one was planned, still holds, else raise ConfigError."""
+        for group, name in {"scale": scale, **groups}.items():
+            params.check_choice(group, name)
+        games.check_name("game", game)
+        if games.game_of(game) != game:
+            raise ConfigError(f"--game {game}: write {games.game_of(game)}.")
+        if seed < 0:
+            raise ConfigError(f"--seed is {seed}; allowed: 0 or more.")
+        whole = Choice(scale, overrides=tuple(overrides), **groups)
+        computed = params.digest(stage, params.compose(whole), game, seed)
+        _check_digest(stage, planned=digest, computed=computed)
+        own = (*overrides, f"env.train.id={game}", f"common.seed={seed}")
+        return cls(stage, Choice(scale, overrides=own, **groups), game, seed, computed)
+
+    @cached_property
+    def settings(self) -> schema.Settings:
+        """The keys that this stage declares in `params.STAGE_KEYS`; reading another raises."""
+        return params.stage_settings(self.stage, params.compose(self.choice))
+
+    @property
+    def scale(self) -> str:
+        """The scale's name."""
+        return self.choice.scale
+
+    @property
+    def run(self) -> dict[str, str | int | None]:
+        """What identifies the run in cost records."""
+        run_id = f"{self.choice.variant or self.stage}/{self.game}/seed-{self.seed}"
+        return {"variant": self.choice.variant, "game": self.game, "seed": self.seed, "run_id": run_id}
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seed that all of the run's random streams derive from."""
+        return {"run": self.seed}
+
+    @property
+    def about(self) -> dict[str, str | int]:
+        """What identifies the artefact, for its manifest."""
+        groups = {key: getattr(self.choice, key) for key in ("variant", "tokenizer", "world_model", "corpus")}
+        named = {key: name for key, name in groups.items() if name}
+        return {"scale": self.scale, "game": self.game, "seed": self.seed, **named}
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """One stage of a whole study."""
+
+    stage: str
+    study: Study
+    digest: str
+
+    @classmethod
+    def checked(
+        cls, stage: str, name: str, scale: str | None, overrides: list[str], digest: str | None
+    ) -> Self:
+        """Return the request if the study exists and the digest, where one was planned, still holds, else raise ConfigError."""
+        study = load_study(name, scale=scale, overrides=overrides or None)
+        computed = params.digest_of_values(stage, study_values(study, stage))
+        _check_digest(stage, planned=digest, computed=computed)
+        return cls(stage, study, computed)
+
+
+def _check_digest(stage: str, *, planned: str | None, computed: str) -> None:
+    if planned is not None and planned != computed:
+        raise ConfigError(
+            f"{stage}: params/ or the code changed since this job was planned (digest {planned}, now {computed})."
+            " Run the same snakemake command again."
+        )

@@ -1,0 +1,43 @@
+"""Stage `train_agent`: the whole of IRIS for one variant, game and seed. A stopped run goes on from `resume/`."""
+
+import hashlib
+
+from irisflow import paths
+from irisflow.locks import single_writer
+from irisflow.provenance import Cost
+from irisflow.stages.request import RunRequest
+from irisflow.stages.score_rows import Played, score_rows
+from irisflow.stages.session import about, files_of, prepare
+from irisflow.storage import publish
+from irisflow.training.run import train
+
+
+def run(request: RunRequest) -> None:
+    """Write the artefact `agent`: weights, metrics, learning curve, reconstructions, cost and provenance."""
+    settings, cost = request.settings, Cost(request.stage, **request.run)
+    work = paths.resume(request.stage, request.digest)
+    variant, protocol = request.choice.variant or "", settings.collection.test.config
+    with single_writer(work, is_temporary=True):
+        session = prepare(settings, scale=request.scale, game=request.game)
+        what = f"{variant}/{request.game}/seed-{request.seed}"
+        history = train(
+            session.trainer, settings, cost, checkpoint=work / "checkpoint", digest=request.digest, what=what
+        )
+        files = files_of(session, settings, history, cost, request.digest)
+        curve = score_rows(
+            request,
+            [Played(**row) for row in history.curve],
+            split="curve",
+            axis=settings.variant["axis"],
+            pretraining_env_steps=session.origin.env_steps,
+            temperature=protocol.temperature,
+            epsilon=protocol.epsilon,
+            checkpoint_sha256=hashlib.sha256(files["agent.safetensors"]).hexdigest(),
+        )
+        publish(
+            paths.agent(request.scale, variant, request.game, request.seed),
+            {**files, "curve.csv": curve.encode()},
+            kind="agent",
+            digest=request.digest,
+            about=about(session, request.about),
+        )

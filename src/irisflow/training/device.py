@@ -1,0 +1,26 @@
+"""The device that a run computes on."""
+
+import torch
+
+from irisflow.errors import ConfigError, ResourceError
+
+
+def choose_device(name: str, *, num_threads: int) -> torch.device:
+    """Return the device that `common.device` names and set torch's CPU thread count.
+
+    Raises ConfigError for an unknown name, ResourceError for a CUDA device that is not there.
+    """
+    torch.set_num_threads(num_threads)
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"common.device is {name!r}; allowed: auto, cpu, cuda:0, cuda:1, ...") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"common.device is {name!r}; allowed: auto, cpu, cuda:0, cuda:1, ...")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(
+            f"common.device is {name!r} but this machine has {torch.cuda.device_count()} CUDA devices. Type common.device=cpu."
+        )
+    return device

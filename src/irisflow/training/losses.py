@@ -1,0 +1,56 @@
+"""Losses of the tokenizer and the world model on freshly sampled batches: training and pretraining use the same ones."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from irisflow.data.replay import ReplayBuffer
+from irisflow.records import Batch, Loss, TokenBatch
+from irisflow.tokenizer.tokenizer import Tokenizer
+from irisflow.world_model.world_model import WorldModel
+
+
+def tokenizer_loss(
+    tokenizer: Tokenizer,
+    replay: ReplayBuffer,
+    rng: np.random.Generator,
+    device: torch.device,
+    *,
+    batch_size: int,
+    sample_by: str,
+) -> Callable[[], Loss]:
+    """Return a function that draws single frames and returns the tokenizer's loss on them."""
+
+    def loss() -> Loss:
+        batch = replay.sample(batch_size, 1, anchor="start", sample_by=sample_by, rng=rng)
+        return tokenizer.loss(batch.observations.to(device).flatten(0, 1))
+
+    return loss
+
+
+def world_model_loss(
+    tokenizer: Tokenizer,
+    world_model: WorldModel,
+    replay: ReplayBuffer,
+    rng: np.random.Generator,
+    device: torch.device,
+    *,
+    batch_size: int,
+    length: int,
+    sample_by: str,
+) -> Callable[[], Loss]:
+    """Return a function that draws segments, encodes them with the present tokenizer and returns the world model's loss."""
+
+    def loss() -> Loss:
+        batch = replay.sample(batch_size, length, anchor="start", sample_by=sample_by, rng=rng).to(device)
+        return world_model.loss(encoded(tokenizer, batch))
+
+    return loss
+
+
+def encoded(tokenizer: Tokenizer, batch: Batch) -> TokenBatch:
+    """Return the batch with tokens in place of frames; no gradient reaches the tokenizer."""
+    return TokenBatch(
+        tokenizer.encode(batch.observations), batch.actions, batch.rewards, batch.ends, batch.mask
+    )

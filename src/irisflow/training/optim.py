@@ -1,0 +1,59 @@
+"""Optimizers, and which parameters decay. IRIS, appendix B."""
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from irisflow.behaviour.agent import Agent
+from irisflow.errors import ConfigError
+
+
+def optimizers(agent: Agent, *, learning_rate: float, weight_decay: float) -> dict[str, Optimizer]:
+    """Return one optimizer per component. Weight decay is the world model's, on Linear weights only."""
+    return {
+        "tokenizer": tokenizer_optimizer(agent.tokenizer, learning_rate=learning_rate),
+        "world_model": world_model_optimizer(
+            agent.world_model, learning_rate=learning_rate, weight_decay=weight_decay
+        ),
+        "actor_critic": Adam(nn.Module.parameters(agent.get_submodule("actor_critic")), lr=learning_rate),
+    }
+
+
+def tokenizer_optimizer(tokenizer: nn.Module, *, learning_rate: float) -> Optimizer:
+    """Return the tokenizer's optimizer."""
+    return Adam(tokenizer.parameters(), lr=learning_rate)
+
+
+def world_model_optimizer(world_model: nn.Module, *, learning_rate: float, weight_decay: float) -> Optimizer:
+    """Return the world model's optimizer; Linear weights decay."""
+    return AdamW(decay_groups(world_model, weight_decay=weight_decay), lr=learning_rate)
+
+
+def decay_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Return two parameter groups: those that decay, those that do not, each in the module's order."""
+    decays = {name: has_decay(module, name) for name, _ in module.named_parameters()}
+    return [
+        {
+            "params": [parameter for name, parameter in module.named_parameters() if decays[name] == decay],
+            "weight_decay": weight_decay if decay else 0.0,
+        }
+        for decay in (True, False)
+    ]
+
+
+def has_decay(module: nn.Module, name: str) -> bool:
+    """Return whether a parameter decays: a Linear's weight does; biases, norms and embedding tables do not.
+
+    Raises ConfigError for a parameter of another kind: a new backbone has to say where it belongs.
+    """
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    if isinstance(owner, nn.Linear):
+        return leaf == "weight"
+    if isinstance(owner, nn.Embedding | nn.LayerNorm):
+        return False
+    raise ConfigError(
+        f"parameter {name} belongs to a {type(owner).__name__}: nothing says whether it decays."
+        " Allowed: Linear, Embedding, LayerNorm. Add its kind in src/irisflow/training/optim.py."
+    )
