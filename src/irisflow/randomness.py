@@ -4,6 +4,8 @@ import random
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 
 def derived_seed(seed: int, *names: str | int) -> int:
@@ -26,5 +28,13 @@ def seed_everything(seed: int, *names: str | int) -> None:
     """Seed the global generators: dropout and weight initialisation draw from torch's."""
     value = derived_seed(seed, *names)
     random.seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002
+    np.random.seed(value % 2**32)
     torch.manual_seed(value)
+
+
+def sample_categorical(
+    logits: Float[Tensor, "*batch classes"], *, generator: torch.Generator
+) -> Int64[Tensor, "*batch"]:
+    """Return one class per row, drawn by the Gumbel-max trick: nothing leaves the device."""
+    noise = torch.empty_like(logits).exponential_(generator=generator)
+    return (logits - noise.log()).argmax(dim=-1)

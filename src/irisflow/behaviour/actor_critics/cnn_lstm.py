@@ -1,0 +1,78 @@
+"""Convolutions and an LSTM under a policy head and a value head. IRIS, section 2.3."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState
+
+
+@dataclass(frozen=True)
+class Config:
+    """Widths of the LSTM and of the convolutions; with `use_original_obs` real play shows real frames."""
+
+    hidden_dim: int
+    channels: list[int]
+    use_original_obs: bool = False
+
+
+def build(config: Config, *, num_actions: int, resolution: int) -> "CnnLstm":
+    """Return the actor-critic for square images."""
+    return CnnLstm(config, num_actions=num_actions, resolution=resolution)
+
+
+class CnnLstm(nn.Module):
+    """The actor-critic. Actor and critic share all but their last layer."""
+
+    def __init__(self, config: Config, *, num_actions: int, resolution: int) -> None:
+        super().__init__()
+        widths = [3, *config.channels]
+        side = resolution >> len(config.channels)
+        self.num_actions = num_actions
+        self.use_original_obs = config.use_original_obs
+        self.use_original_obs = config.use_original_obs
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
+        )
+        self.lstm = nn.LSTMCell(widths[-1] * side * side, config.hidden_dim)
+        self.critic = nn.Linear(config.hidden_dim, 1)
+        self.actor = nn.Linear(config.hidden_dim, num_actions)
+
+    def forward(
+        self, observations: Float[Tensor, "batch 3 height width"], state: PolicyState
+    ) -> tuple[PolicyOutput, PolicyState]:
+        """Return the output on images in [0, 1], and the state after them."""
+        hidden, cell = self.lstm(self._features(observations), (state.hidden, state.cell))
+        return PolicyOutput(self.actor(hidden), self.critic(hidden)[:, 0]), PolicyState(hidden, cell)
+
+    def initial_state(self, batch_size: int) -> PolicyState:
+        """Return zeros."""
+        zeros = self.actor.weight.new_zeros(batch_size, self.lstm.hidden_size)
+        return PolicyState(zeros, zeros)
+
+    @torch.no_grad()
+    def burn_in(
+        self,
+        observations: Float[Tensor, "batch time 3 height width"],
+        mask: Bool[Tensor, "batch time"],
+        state: PolicyState | None = None,
+    ) -> PolicyState:
+        """Return the state after past images; rows where the mask is false keep theirs. No gradient."""
+        state = self.initial_state(len(observations)) if state is None else state
+        hidden, cell = state.hidden, state.cell
+        for images, is_valid in zip(observations.unbind(1), mask[:, :, None].unbind(1), strict=True):
+            new_hidden, new_cell = self.lstm(self._features(images), (hidden, cell))
+            hidden = torch.where(is_valid, new_hidden, hidden)
+            cell = torch.where(is_valid, new_cell, cell)
+        return PolicyState(hidden, cell)
+
+    def _features(
+        self, observations: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch features"]:
+        features = 2 * observations - 1
+        for convolution in self.convolutions:
+            features = nn.functional.max_pool2d(convolution(features), 2).relu()
+        return features.flatten(1)

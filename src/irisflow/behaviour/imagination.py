@@ -1,0 +1,61 @@
+"""Rollouts inside the world model. IRIS, section 2.3."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from irisflow.behaviour.actor_critics.base import PolicyState
+from irisflow.behaviour.agent import Agent
+from irisflow.randomness import sample_categorical
+from irisflow.records import Batch, Rollout
+from irisflow.tokenizer.tokenizer import Tokenizer
+
+FRAMES_AT_ONCE = 64  # bounds the memory that reconstructing the burn-in takes
+
+
+def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Generator) -> Rollout:
+    """Return what the policy does and gets in `horizon` imagined steps from the last frame of each segment.
+
+    Segments are padded on the left; the frames before the last one burn in the policy. Gradients flow through
+    the policy only. Imagination does not stop at an imagined end. Raises ValueError if the tokenizer or the
+    world model is not in eval mode.
+    """
+    if agent.tokenizer.training or agent.world_model.training:
+        raise ValueError("imagination needs tokenizer and world model in eval mode: call .eval() on both")
+    policy_state = _burnt_in(agent, batch.observations[:, :-1], batch.mask[:, :-1])
+    tokens = agent.tokenizer.encode(batch.observations[:, -1])
+    state = agent.world_model.observe(None, tokens[:, None], batch.actions[:, :0])
+    steps = []
+    for step in range(horizon):
+        observations = agent.tokenizer.decode(tokens)
+        output, policy_state = agent.actor_critic(observations, policy_state)
+        actions = sample_categorical(output.logits.detach(), generator=generator)
+        prediction, state = agent.world_model.imagine(
+            state, actions, generator=generator, predict_frame=step + 1 < horizon
+        )
+        tokens = tokens if prediction.tokens is None else prediction.tokens
+        steps.append(
+            (observations, actions, output.logits, output.values, prediction.rewards, prediction.ends)
+        )
+    return Rollout(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
+
+
+def reconstruct_valid(
+    tokenizer: Tokenizer,
+    observations: Float[Tensor, "batch time 3 height width"],
+    mask: Bool[Tensor, "batch time"],
+) -> Float[Tensor, "batch time 3 height width"]:
+    """Return the reconstructions of the frames where the mask is true, zeros elsewhere."""
+    reconstructed = torch.zeros_like(observations)
+    valid = observations[mask]
+    pieces = [valid[start : start + FRAMES_AT_ONCE] for start in range(0, len(valid), FRAMES_AT_ONCE)]
+    if pieces:
+        reconstructed[mask] = torch.cat([tokenizer.reconstruct(piece) for piece in pieces])
+    return reconstructed
+
+
+def _burnt_in(
+    agent: Agent, observations: Float[Tensor, "batch time 3 height width"], mask: Bool[Tensor, "batch time"]
+) -> PolicyState:
+    """Return the policy's state after seeing the reconstructed past."""
+    return agent.actor_critic.burn_in(reconstruct_valid(agent.tokenizer, observations, mask), mask)

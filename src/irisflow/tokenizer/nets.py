@@ -1,0 +1,192 @@
+"""The convolutional encoder and decoder of the tokenizer: VQGAN's blocks. IRIS, appendix A."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from irisflow.errors import ConfigError
+from irisflow.schema import NetConfig
+
+Map = Float[Tensor, "batch channels height width"]
+NewMap = Float[Tensor, "batch new_channels new_height new_width"]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return the normalisation of a map: 32 groups, or one per channel where there are fewer.
+
+    Raises ConfigError if the channels do not divide into the groups.
+    """
+    groups = min(32, channels)
+    if channels % groups:
+        raise ConfigError(
+            f"tokenizer.*.config.ch x ch_mult: {channels} channels do not divide into {groups} groups."
+            " Allowed: up to 32, or a multiple of 32."
+        )
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions beside a shortcut (1x1 where the width changes)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Map) -> NewMap:
+        """Return the map at the new width."""
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        residual: Tensor = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
+        shortcut: Tensor = self.shortcut(x)
+        return shortcut + residual
+
+
+class AttentionBlock(nn.Module):
+    """Single-head self-attention over the positions of a map, beside a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Map) -> Map:
+        """Return a map of the same shape."""
+        query, key, value = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)[:, None].chunk(3, dim=-1)
+        attended: Tensor = F.scaled_dot_product_attention(query, key, value)[:, 0]
+        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(x.shape))
+        return x + mixed
+
+
+class Downsample(nn.Module):
+    """Half the resolution; the zero padding is on the right and at the bottom only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Map) -> NewMap:
+        """Return the map at half the resolution."""
+        smaller: Tensor = self.down(F.pad(x, (0, 1, 0, 1)))
+        return smaller
+
+
+class Upsample(nn.Module):
+    """Twice the resolution: nearest neighbours, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Map) -> NewMap:
+        """Return the map at twice the resolution."""
+        larger: Tensor = self.up(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return larger
+
+
+class Level(nn.Module):
+    """The blocks at one resolution, then a change of resolution if there is one."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        num_blocks: int,
+        has_attention: bool,
+        dropout: float,
+        resample: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels] + [out_channels] * (num_blocks - 1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, out_channels, dropout=dropout) for width in widths)
+        self.attentions = nn.ModuleList(
+            AttentionBlock(out_channels) for _ in range(num_blocks * has_attention)
+        )
+        self.resample = nn.Identity() if resample is None else resample
+
+    def forward(self, x: Map) -> NewMap:
+        """Return the map at the next level's resolution."""
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if len(self.attentions):
+                x = self.attentions[index](x)
+        resampled: Tensor = self.resample(x)
+        return resampled
+
+
+def middle(channels: int, dropout: float) -> nn.Sequential:
+    """Return the blocks at the lowest resolution, the same in encoder and decoder."""
+    return nn.Sequential(
+        ResidualBlock(channels, channels, dropout=dropout),
+        AttentionBlock(channels),
+        ResidualBlock(channels, channels, dropout=dropout),
+    )
+
+
+class Encoder(nn.Module):
+    """Images in [-1, 1] to a map of `z_channels`; each level but the last halves the resolution."""
+
+    def __init__(self, config: NetConfig | DictConfig) -> None:
+        super().__init__()
+        widths = [config.ch * multiple for multiple in config.ch_mult]
+        self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
+        self.levels = nn.ModuleList(
+            Level(
+                widths[index - 1] if index else config.ch,
+                width,
+                num_blocks=config.num_res_blocks,
+                has_attention=config.resolution >> index in config.attn_resolutions,
+                dropout=config.dropout,
+                resample=Downsample(width) if index < len(widths) - 1 else None,
+            )
+            for index, width in enumerate(widths)
+        )
+        self.middle = middle(widths[-1], config.dropout)
+        self.norm_out = group_norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> NewMap:
+        """Return the map of continuous latents, `z_channels` wide."""
+        hidden = self.conv_in(images)
+        for level in self.levels:
+            hidden = level(hidden)
+        latents: Tensor = self.conv_out(F.silu(self.norm_out(self.middle(hidden))))
+        return latents
+
+
+class Decoder(nn.Module):
+    """A map of `z_channels` to images; `levels[0]` is the highest resolution and runs last."""
+
+    def __init__(self, config: NetConfig | DictConfig) -> None:
+        super().__init__()
+        widths = [config.ch * multiple for multiple in config.ch_mult]
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.middle = middle(widths[-1], config.dropout)
+        self.levels = nn.ModuleList(
+            Level(
+                widths[min(index + 1, len(widths) - 1)],
+                width,
+                num_blocks=config.num_res_blocks + 1,
+                has_attention=config.resolution >> index in config.attn_resolutions,
+                dropout=config.dropout,
+                resample=Upsample(width) if index else None,
+            )
+            for index, width in enumerate(widths)
+        )
+        self.norm_out = group_norm(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], config.out_ch, 3, padding=1)
+
+    def forward(self, latents: Map) -> Float[Tensor, "batch 3 full_height full_width"]:
+        """Return images, meant for [-1, 1] but not squashed."""
+        hidden = self.middle(self.conv_in(latents))
+        for level in reversed(self.levels):
+            hidden = level(hidden)
+        images: Tensor = self.conv_out(F.silu(self.norm_out(hidden)))
+        return images

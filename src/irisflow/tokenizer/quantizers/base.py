@@ -1,0 +1,34 @@
+"""What every quantizer gives."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A map of latents and its discrete codes; `tokens` run row by row."""
+
+    latents: Float[Tensor, "batch embed height width"]  # the codes in value, the encoder's output in gradient
+    codes: Float[Tensor, "batch embed height width"]
+    tokens: Int64[Tensor, "batch tokens"]
+    loss: Float[Tensor, ""]
+
+
+@runtime_checkable
+class Quantizer(Protocol):
+    """A module between encoder and decoder; its token values are below `vocab_size`."""
+
+    vocab_size: int
+
+    def __call__(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
+        """Return the codes of continuous latents."""
+        ...
+
+    def lookup(
+        self, tokens: Int64[Tensor, "batch tokens"], *, height: int
+    ) -> Float[Tensor, "batch embed height width"]:
+        """Return the map of codes that tokens stand for, `height` rows high."""
+        ...

@@ -1,0 +1,170 @@
+"""A causal Transformer with learned absolute positions and a key-value cache. IRIS, section 2.2."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from irisflow.errors import ConfigError
+from irisflow.world_model.weights import initialise
+
+ATTENTION = ("causal", "block_causal")
+Sequence = Float[Tensor, "batch length embed"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes, dropout probabilities, who sees whom, tokens of the longest sequence and of a block."""
+
+    num_layers: int
+    num_heads: int
+    embed_dim: int
+    embed_pdrop: float
+    resid_pdrop: float
+    attn_pdrop: float
+    attention: str
+    max_tokens: int
+    tokens_per_block: int
+
+
+def build(config: Config) -> "GPT":
+    """Return the backbone. Raises ConfigError for settings that do not fit together."""
+    if config.embed_dim % config.num_heads:
+        raise ConfigError(
+            f"world_model.num_heads: {config.num_heads} heads do not divide embed_dim {config.embed_dim}."
+            " Allowed: a divisor of it."
+        )
+    if config.attention not in ATTENTION:
+        raise ConfigError(
+            f"world_model.attention: {config.attention!r} does not exist. Allowed: {', '.join(ATTENTION)}."
+        )
+    return GPT(config, visibility(config))
+
+
+def visibility(config: Config) -> Tensor:
+    """Return who (row) sees whom (column) as booleans: the past, and in `block_causal` one's whole block."""
+    positions = torch.arange(config.max_tokens)
+    causal = positions[:, None] >= positions
+    blocks = positions // config.tokens_per_block
+    return causal if config.attention == "causal" else causal | (blocks[:, None] == blocks)
+
+
+@dataclass(frozen=True)
+class KeysValues:
+    """The cache: per layer a tensor (2, batch, heads, tokens, head width) whose first `length` tokens count.
+
+    A first pass leaves views of what it computed anyway; the first continuation copies them into tensors of
+    full length, which later continuations fill in place. So a continued cache must not be used again.
+    """
+
+    layers: list[Tensor]
+    length: int
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention; query, key and value come from one Linear."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.pdrop = config.attn_pdrop
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.out = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def forward(
+        self, x: Sequence, mask: Tensor | None, cache: Tensor | None, start: int
+    ) -> tuple[Sequence, Tensor]:
+        """Return the mixed values, and this layer's keys and values of everything seen."""
+        batch, length, embed = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        keys_values = qkv[1:]
+        if cache is not None:
+            with torch.no_grad():
+                cache[..., start : start + length, :] = keys_values
+            keys_values = cache[..., : start + length, :]
+        attended = F.scaled_dot_product_attention(
+            qkv[0],
+            keys_values[0],
+            keys_values[1],
+            attn_mask=mask,
+            is_causal=mask is None and length > 1,
+            dropout_p=self.pdrop if self.training else 0.0,
+        )
+        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(batch, length, embed))
+        return mixed, keys_values if cache is None else cache
+
+
+class Block(nn.Module):
+    """Attention, then a two-layer perceptron, each normalised first and added to its input."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.embed_dim
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = SelfAttention(config)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(
+        self, x: Sequence, mask: Tensor | None, cache: Tensor | None, start: int
+    ) -> tuple[Sequence, Tensor]:
+        """Return the block's output, and the keys and values of everything seen."""
+        mixed, keys_values = self.attention(self.norm1(x), mask, cache, start)
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.mlp(self.norm2(x))), keys_values
+
+
+class GPT(nn.Module):
+    """The backbone. `visible[i, j]` tells whether position i sees position j."""
+
+    visible: Tensor
+
+    def __init__(self, config: Config, visible: Tensor) -> None:
+        super().__init__()
+        self.embed_dim = config.embed_dim
+        self.window = config.max_tokens
+        self.is_causal = config.attention == "causal"
+        self.positions = nn.Embedding(config.max_tokens, config.embed_dim)
+        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.register_buffer("visible", visible, persistent=False)
+        self.apply(initialise)
+
+    def forward(self, embeddings: Sequence, memory: KeysValues | None = None) -> tuple[Sequence, KeysValues]:
+        """Return the outputs at all positions and the cache, see `Backbone`."""
+        start = 0 if memory is None else memory.length
+        stop = start + embeddings.shape[1]
+        self._check_room(stop)
+        caches = [None] * len(self.blocks) if memory is None else self._writable(memory)
+        mask = self._mask(start, stop)
+        x = self.dropout(embeddings + self.positions.weight[start:stop])
+        layers = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, keys_values = block(x, mask, cache, start)
+            layers.append(keys_values)
+        return self.norm(x), KeysValues(layers, stop)
+
+    def _mask(self, start: int, stop: int) -> Tensor | None:
+        """Return the visible pairs, or None where plain causality (or a single token) says the same."""
+        if stop - start == 1 or (start == 0 and self.is_causal):
+            return None
+        return self.visible[start:stop, :stop]
+
+    def _writable(self, memory: KeysValues) -> list[Tensor]:
+        """Return caches of full length."""
+        missing = self.window - memory.layers[0].shape[-2]
+        if missing == 0:
+            return memory.layers
+        return [F.pad(layer.detach(), (0, 0, 0, missing)) for layer in memory.layers]
+
+    def _check_room(self, num_tokens: int) -> None:
+        if num_tokens > self.window:
+            raise ConfigError(
+                f"world_model.max_blocks: a sequence of {num_tokens} tokens exceeds the window of"
+                f" {self.window} (max_blocks x tokens_per_block)."
+                " Raise max_blocks, or lower common.sequence_length."
+            )

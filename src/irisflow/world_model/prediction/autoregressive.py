@@ -1,0 +1,58 @@
+"""A frame one token at a time, each given the ones before it. IRIS, section 2.2."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from irisflow.randomness import sample_categorical
+from irisflow.world_model.backbones.base import Backbone, Memory
+from irisflow.world_model.embedding import Embedding
+from irisflow.world_model.heads import Head
+from irisflow.world_model.weights import initialise
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def build(config: Config, *, embed_dim: int, vocab_size: int, tokens_per_frame: int) -> "Autoregressive":
+    """Return the prediction."""
+    del config
+    return Autoregressive(embed_dim, vocab_size, tokens_per_frame)
+
+
+class Autoregressive(nn.Module):
+    """The output at a token predicts the next one; that at the action the first of the next frame."""
+
+    def __init__(self, embed_dim: int, vocab_size: int, tokens_per_frame: int) -> None:
+        super().__init__()
+        self.tokens_per_frame = tokens_per_frame
+        self.head = Head(embed_dim, vocab_size)
+        self.apply(initialise)
+
+    def forward(
+        self, outputs: Float[Tensor, "batch time positions embed"]
+    ) -> Float[Tensor, "batch predictions vocab"]:
+        """Return the logits at every position but each frame's last token, whose successor is an action."""
+        last = self.tokens_per_frame - 1
+        logits: Tensor = self.head(torch.cat([outputs[:, :, :last], outputs[:, :, last + 1 :]], dim=2))
+        return logits.flatten(1, 2)
+
+    def sample(
+        self,
+        output: Float[Tensor, "batch embed"],
+        memory: Memory,
+        *,
+        backbone: Backbone,
+        embedding: Embedding,
+        generator: torch.Generator,
+    ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
+        """Return the next frame after K - 1 passes, and a memory of all but its last token."""
+        tokens = [sample_categorical(self.head(output), generator=generator)]
+        while len(tokens) < self.tokens_per_frame:
+            outputs, memory = backbone(embedding.frame_tokens(tokens[-1])[:, None], memory)
+            tokens.append(sample_categorical(self.head(outputs[:, -1]), generator=generator))
+        return torch.stack(tokens, dim=1), memory

@@ -1,0 +1,114 @@
+"""The tokenizer against the reference's numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from fixture import (
+    LEARNING_RATE,
+    LOOSE,
+    MAX_NORM,
+    Fixture,
+    assert_equal,
+    assert_gradient_norms,
+    assert_near,
+    config,
+    global_norm,
+    gradient_norms,
+    weights,
+)
+from torch import Tensor
+
+from irisflow import schema
+from irisflow.initialization.reference_names import from_reference, to_reference
+from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
+
+
+def settings(scale: dict[str, Any]) -> schema.Tokenizer:
+    net = schema.Net(
+        schema.NetConfig(
+            resolution=scale["res"],
+            in_channels=3,
+            z_channels=scale["z"],
+            ch=scale["ch"],
+            ch_mult=[1, 1, 1, 1, 1],
+            num_res_blocks=2,
+            attn_resolutions=[8, 16],
+            out_ch=3,
+            dropout=0.0,
+        )
+    )
+    quantizer = {"name": "vq", "vocab_size": scale["vocab"], "embed_dim": scale["embed"], "beta": 1.0}
+    return schema.Tokenizer(
+        name="parity",
+        vocab_size=scale["vocab"],
+        embed_dim=scale["embed"],
+        encoder=net,
+        decoder=net,
+        quantizer=quantizer,
+        reconstruction={"l1": {"weight": 1.0}},
+    )
+
+
+def reference_tokenizer(folder: Path) -> Tokenizer:
+    """Return our tokenizer with the reference's weights; both directions of the names fit."""
+    tokenizer = build_tokenizer(settings(config(folder)["scale"]))
+    theirs = weights(folder, "tokenizer_weights")
+    tokenizer.load_state_dict(from_reference("tokenizer", theirs))
+    back = to_reference("tokenizer", tokenizer.state_dict())
+    assert back.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert_equal(back[name], tensor, name)
+    return tokenizer
+
+
+def check_tokenizer(folder: Path) -> None:
+    fixture = Fixture(folder, "tokenizer_io")
+    tokenizer = reference_tokenizer(folder)
+    observations = fixture.take_images("observations")
+    _check_forward(tokenizer, observations, fixture)
+    _check_updates(tokenizer, observations, fixture)
+    fixture.finish()
+
+
+def _check_forward(tokenizer: Tokenizer, observations: Tensor, fixture: Fixture) -> None:
+    tokens, reconstructions = fixture.take("tokens"), fixture.take("reconstructions")
+    assert_near(tokenizer.latents(observations), fixture.take("z"), "z")
+    assert_equal(tokenizer.encode(observations), tokens, "tokens")
+    quantized, images = tokenizer(observations)
+    assert_equal(quantized.tokens, tokens, "tokens of a training pass")
+    codes = fixture.take("z_quantized")
+    assert_near(quantized.codes, codes, "z_quantized")
+    assert_near(tokenizer.embed(tokens), codes, "codes of the tokens")
+    assert_near((images + 1) / 2, reconstructions, "reconstructions", LOOSE)
+    assert_near(tokenizer.decode(tokens), reconstructions.clamp(0, 1), "decoded", LOOSE)
+
+
+def _check_updates(tokenizer: Tokenizer, observations: Tensor, fixture: Fixture) -> None:
+    optimizer = torch.optim.Adam(tokenizer.parameters(), lr=LEARNING_RATE)
+    losses = []
+    for update in range(4):
+        loss = tokenizer.loss(observations)
+        losses.append(torch.stack([loss.terms["commitment"], loss.terms["l1"]]).detach())
+        optimizer.zero_grad()
+        loss.total.backward()
+        if update == 0:
+            _check_gradients(tokenizer, fixture)
+        torch.nn.utils.clip_grad_norm_(tokenizer.parameters(), MAX_NORM)
+        optimizer.step()
+    expected = fixture.take("losses_of_updates")
+    for index, name in enumerate(("commitment", "l1")):
+        assert_each_near(torch.stack(losses)[:, index], expected[:, index], f"{name} loss of updates")
+
+
+def assert_each_near(actual: Tensor, expected: Tensor, what: str) -> None:
+    """Each loss on its own scale: a small one must not hide behind a large one."""
+    for update, (one, other) in enumerate(zip(actual, expected, strict=True)):
+        assert_near(one, other, f"{what}, update {update}", LOOSE)
+
+
+def _check_gradients(tokenizer: Tokenizer, fixture: Fixture) -> None:
+    gradients = {name: p.grad for name, p in tokenizer.named_parameters() if p.grad is not None}
+    norms = gradient_norms(to_reference("tokenizer", gradients))
+    assert_gradient_norms(norms, fixture.take_group("gradient_norm/"))
+    assert_near(global_norm(norms.values()), fixture.take("global_gradient_norm"), "global gradient norm")
