@@ -48,7 +48,7 @@ def test_one_environment_needs_no_process() -> None:
 
 @pytest.fixture
 def parallel() -> ParallelEnvironments:
-    environments = ParallelEnvironments([lambda: make_environment(BREAKOUT)] * 2, seconds_to_answer=2)
+    environments = ParallelEnvironments([lambda: make_environment(BREAKOUT)] * 2, seconds_to_answer=2.0)
     environments.reset([1, 2])
     return environments
 
@@ -67,7 +67,7 @@ def test_a_killed_process_ends_the_work_with_one_line(parallel: ParallelEnvironm
 
 def test_a_silent_process_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
     os.kill(parallel._envs.processes[0].pid, signal.SIGSTOP)
-    with pytest.raises(EnvironmentFailure, match="2 second"):
+    with pytest.raises(EnvironmentFailure, match="2.0 second"):
         parallel.step(np.zeros(2, np.int64))
 
 

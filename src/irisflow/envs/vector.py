@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkServerContext
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -34,6 +34,7 @@ class VectorStep:
     frames: Int64[np.ndarray, " envs"]
 
 
+@runtime_checkable
 class Environments(Protocol):
     """Environments that step together. One whose episode has ended stands still until it is reset."""
 

@@ -1,0 +1,211 @@
+"""The training data in memory: episodes in one ring of arrays, sampled as padded segments."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+
+from irisflow.errors import DataError
+from irisflow.records import Batch, Episode
+
+FIELDS = tuple(field.name for field in fields(Episode))
+
+
+class ReplayBuffer:
+    """Episodes of agent steps, of which the last may still be open, that is, growing.
+
+    When `capacity_steps` is exceeded, the oldest episodes go (and of a single too long episode its oldest
+    steps). Memory is taken as it fills. `time_limit_is_end` keeps IRIS's choice that a truncated step counts
+    as an end; False corrects it.
+    """
+
+    def __init__(
+        self,
+        capacity_steps: int,
+        observation_shape: tuple[int, int, int] = (3, 64, 64),
+        *,
+        time_limit_is_end: bool = True,
+    ) -> None:
+        self.capacity_steps = capacity_steps
+        self.time_limit_is_end = time_limit_is_end
+        self._arrays: dict[str, np.ndarray] = {
+            "observations": np.empty((capacity_steps, *observation_shape), np.uint8),
+            "actions": np.empty(capacity_steps, np.int64),
+            "rewards": np.empty(capacity_steps, np.float32),
+            "terminated": np.empty(capacity_steps, np.bool_),
+            "truncated": np.empty(capacity_steps, np.bool_),
+        }
+        self._first = 0  # steps ever dropped; step number s lies in slot s % capacity_steps
+        self._lengths: Int64[np.ndarray, " episodes"] = np.zeros(0, np.int64)
+        self._starts: Int64[np.ndarray, " episodes"] = np.zeros(0, np.int64)
+        self._is_open = False
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that can be sampled."""
+        return int(self._lengths.sum())
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that can be sampled, the open one included."""
+        return len(self._lengths)
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " episodes"]:
+        """Steps of every episode, oldest first."""
+        return self._lengths.copy()
+
+    def append(self, episode: Episode) -> None:
+        """Add a whole episode; what the open one was before stays as it is and is closed."""
+        self.close_episode()
+        self.extend(episode)
+        self.close_episode()
+
+    def extend(self, chunk: Episode) -> None:
+        """Add steps to the open episode, or open one with them. A chunk that ends with an end closes it.
+
+        Raises ValueError for a chunk that is empty or longer than the capacity.
+        """
+        if not 0 < len(chunk) <= self.capacity_steps:
+            raise ValueError(f"a chunk of {len(chunk)} steps does not fit into {self.capacity_steps}")
+        end = self._first + self.num_steps
+        slots = np.arange(end, end + len(chunk)) % self.capacity_steps
+        for name in FIELDS:
+            self._arrays[name][slots] = getattr(chunk, name)
+        if not self._is_open:
+            self._lengths = np.append(self._lengths, 0)
+        self._lengths[-1] += len(chunk)
+        self._is_open = not (chunk.terminated[-1] or chunk.truncated[-1])
+        self._drop_oldest()
+
+    def close_episode(self) -> None:
+        """Make the next chunk begin a new episode."""
+        self._is_open = False
+
+    def episode(self, index: int) -> Episode:
+        """Return one episode; a view where it does not cross the ring's seam."""
+        begin = self._starts[index] % self.capacity_steps
+        end = begin + self._lengths[index]
+        if end <= self.capacity_steps:
+            return Episode(**{name: array[begin:end] for name, array in self._arrays.items()})
+        slots = np.arange(begin, end) % self.capacity_steps
+        return Episode(**{name: array[slots] for name, array in self._arrays.items()})
+
+    def episodes(self) -> Iterator[Episode]:
+        """Yield the episodes, oldest first."""
+        yield from (self.episode(index) for index in range(self.num_episodes))
+
+    def segments(
+        self,
+        episode_indices: Int64[np.ndarray, " batch"],
+        starts: Int64[np.ndarray, " batch"],
+        length: int,
+    ) -> Batch:
+        """Return `length` steps of each named episode from each start, zeros where the episode has none.
+
+        A start may be negative (padding on the left); start + length may exceed the episode (on the right).
+        """
+        time = starts[:, None] + np.arange(length)
+        lengths = self._lengths[episode_indices][:, None]
+        mask = (time >= 0) & (time < lengths)
+        steps = self._starts[episode_indices][:, None] + time.clip(0, lengths - 1)
+        cut = {name: array[steps % self.capacity_steps] for name, array in self._arrays.items()}
+        for array in cut.values():
+            array[~mask] = 0
+        return _batch(cut, mask, time_limit_is_end=self.time_limit_is_end)
+
+    def sample(
+        self,
+        num: int,
+        length: int,
+        *,
+        anchor: Literal["start", "end"],
+        sample_by: Literal["episode", "step"] = "episode",
+        rng: np.random.Generator,
+    ) -> Batch:
+        """Return `num` random segments of `length` steps.
+
+        Anchored at the start, a segment begins at any step of its episode and is padded on the right;
+        anchored at the end, it ends with any step and is padded on the left. Episodes are drawn with
+        replacement: uniformly, as IRIS does, so that the steps of short ones come more often, or (`step`) by
+        their length, which makes every step equally likely. Raises DataError if there are no episodes.
+        """
+        if not self.num_episodes:
+            raise DataError(
+                "replay buffer: it has no steps. Collect before training: collection.train.config.num_steps."
+            )
+        weights = self._lengths / self._lengths.sum() if sample_by == "step" else None
+        chosen = rng.choice(self.num_episodes, size=num, p=weights)
+        positions = rng.integers(self._lengths[chosen])
+        return self.segments(chosen, positions if anchor == "start" else positions + 1 - length, length)
+
+    def recent(self, num: int) -> np.ndarray:
+        """Return the last `num` observations, at most, of the open episode; none if no episode is open."""
+        if not self._is_open:
+            return self._arrays["observations"][:0]
+        return self.episode(-1).observations[-num:] if num else self._arrays["observations"][:0]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the content as arrays, views where the ring has no seam, and numbers that JSON can hold."""
+        begin, end = self._first % self.capacity_steps, self._first % self.capacity_steps + self.num_steps
+        slots = (
+            slice(begin, end) if end <= self.capacity_steps else np.arange(begin, end) % self.capacity_steps
+        )
+        return {
+            **{name: array[slots] for name, array in self._arrays.items()},
+            "lengths": self.lengths,
+            "first": self._first,
+            "is_open": self._is_open,
+            "capacity_steps": self.capacity_steps,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Replace the content by what `get_state` of an equally large buffer returned.
+
+        Raises DataError for another capacity or frame size.
+        """
+        shape, num_steps = state["observations"].shape, int(state["lengths"].sum())
+        if (
+            state["capacity_steps"] != self.capacity_steps
+            or shape[1:] != self._arrays["observations"].shape[1:]
+        ):
+            raise DataError(
+                f"replay buffer state: {state['capacity_steps']} steps of {shape[1:]}, expected"
+                f" {self.capacity_steps} of {self._arrays['observations'].shape[1:]}."
+                " Resume with the settings that the run was started with, or start it again."
+            )
+        self._first, self._is_open = int(state["first"]), bool(state["is_open"])
+        slots = np.arange(self._first, self._first + num_steps) % self.capacity_steps
+        for name in FIELDS:
+            self._arrays[name][slots] = state[name]
+        self._lengths = state["lengths"].copy()
+        self._place()
+
+    def _drop_oldest(self) -> None:
+        surplus = self.num_steps - self.capacity_steps
+        while surplus > 0:
+            drop = surplus if self.num_episodes == 1 else int(self._lengths[0])
+            self._lengths[0] -= drop
+            self._lengths = self._lengths[self._lengths > 0]
+            self._first, surplus = self._first + drop, surplus - drop
+        self._place()
+
+    def _place(self) -> None:
+        """Recompute where each episode starts."""
+        self._starts = self._first + np.cumsum(self._lengths) - self._lengths
+
+
+def _batch(
+    cut: dict[str, np.ndarray], mask: Bool[np.ndarray, "batch time"], *, time_limit_is_end: bool
+) -> Batch:
+    ends = cut["terminated"] | cut["truncated"] if time_limit_is_end else cut["terminated"]
+    return Batch(
+        observations=torch.from_numpy(cut["observations"]).float().div_(255),
+        actions=torch.from_numpy(cut["actions"]),
+        rewards=torch.from_numpy(cut["rewards"]),
+        ends=torch.from_numpy(ends),
+        mask=torch.from_numpy(mask),
+    )
