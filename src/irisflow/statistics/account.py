@@ -104,8 +104,14 @@ def _merged(records: Iterable[Record]) -> dict[str, list[str]]:
     values: dict[str, set[str]] = {}
     for record in records:
         for key, value in record.items():
-            values.setdefault(str(key), set()).add(value if isinstance(value, str) else json.dumps(value))
+            values.setdefault(str(key), set()).add(_plain(value))
     return {key: _distinct(found) for key, found in sorted(values.items())}
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

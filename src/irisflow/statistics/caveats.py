@@ -107,7 +107,7 @@ def _attainable(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str
 def _games(study: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
     num_games = len(study.games)
     if num_games < 8:
-        plural = "games do" if num_games > 1 else "game does"
+        plural = "games do" if num_games > 1 else "game do"
         yield _caveat("warn", f"Results on {num_games} {plural} not extend to Atari 100k (26 games).")
     toys = [game for game in study.games if game not in ATARI_100K]
     if toys:
@@ -154,7 +154,9 @@ def _dominance(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]
     shares = (np.abs(means) / np.abs(means).sum(axis=0)).max(axis=1)
     for game, share in zip(games, shares, strict=True):
         if share > LARGEST_SHARE:
-            yield _caveat("note", f"{game} alone makes {share:.0%} of a variant's mean: look at the IQM.")
+            yield _caveat(
+                "note", f"{game} alone makes {100 * share:.0f} % of a variant's mean: look at the IQM."
+            )
 
 
 def _comparisons(study: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
@@ -165,5 +167,5 @@ def _comparisons(study: StudyDescription, summary: Summary) -> Iterator[dict[str
             "note",
             f"{count} comparisons with {study.baseline}: p values are Holm-adjusted; unadjusted, the chance"
             f" of at least one"
-            f" false win would be {chance:.0%}.",
+            f" false win would be {100 * chance:.0f} %.",
         )

@@ -20,7 +20,8 @@ MAX_EXACT_SPLITS = 20_000
 NUM_DRAWS = 10_000
 DRAWS_AT_ONCE = 500
 TOLERANCE = 1e-12
-Runs = Float[np.ndarray, "runs games"]
+RunsX = Float[np.ndarray, "runs_x games"]
+RunsY = Float[np.ndarray, "runs_y games"]
 Statistic = Callable[
     [Float[np.ndarray, "splits runs games"], Float[np.ndarray, "splits runs games"]], np.ndarray
 ]
@@ -36,12 +37,12 @@ class PermutationTest:
     num_splits: int
 
 
-def improvement_test(x: Runs, y: Runs, *, names: tuple[str, str]) -> PermutationTest:
+def improvement_test(x: RunsX, y: RunsY, *, names: tuple[str, str]) -> PermutationTest:
     """Return the test of "the probability of improvement is one half"."""
     return _permute(x, y, _improvements, abs(probability_of_improvement(x, y) - 0.5), names)
 
 
-def iqm_test(x: Runs, y: Runs, *, names: tuple[str, str]) -> PermutationTest:
+def iqm_test(x: RunsX, y: RunsY, *, names: tuple[str, str]) -> PermutationTest:
     """Return the test of "the IQMs are equal"."""
     return _permute(x, y, _iqm_differences, abs(iqm(x) - iqm(y)), names)
 
@@ -79,7 +80,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _permute(
-    x: Runs, y: Runs, statistic: Statistic, observed: float, names: tuple[str, str]
+    x: RunsX, y: RunsY, statistic: Statistic, observed: float, names: tuple[str, str]
 ) -> PermutationTest:
     pooled = np.concatenate([x, y])
     splits = num_splits(len(x), len(y), x.shape[1])
@@ -93,7 +94,7 @@ def _permute(
     return PermutationTest(p, smallest_p(len(x), len(y), x.shape[1]), is_exact, splits)
 
 
-def _all_splits(x: Runs, y: Runs, splits: int) -> Int[np.ndarray, "splits runs games"]:
+def _all_splits(x: RunsX, y: RunsY, splits: int) -> Int[np.ndarray, "splits runs games"]:
     """Return every assignment as an order of the pooled runs: the first len(x) of a game are labelled X."""
     num_runs = len(x) + len(y)
     orders = np.array([_order(chosen, num_runs) for chosen in combinations(range(num_runs), len(x))])
@@ -105,14 +106,14 @@ def _order(chosen: tuple[int, ...], num_runs: int) -> list[int]:
     return [*chosen, *(run for run in range(num_runs) if run not in chosen)]
 
 
-def _random_splits(x: Runs, y: Runs, names: tuple[str, str]) -> Int[np.ndarray, "splits runs games"]:
+def _random_splits(x: RunsX, y: RunsY, names: tuple[str, str]) -> Int[np.ndarray, "splits runs games"]:
     rng = np.random.default_rng(zlib.crc32("\n".join(("permutation", *sorted(names))).encode()))
     shape = (NUM_DRAWS, len(x) + len(y), x.shape[1])
     return np.argsort(rng.random(shape, dtype=np.float32), axis=1).astype(np.int32)
 
 
 def _dealt(
-    pooled: Runs, orders: Int[np.ndarray, "splits runs games"], num_x: int
+    pooled: Float[np.ndarray, "runs games"], orders: Int[np.ndarray, "splits runs games"], num_x: int
 ) -> tuple[Float[np.ndarray, "splits runs_x games"], Float[np.ndarray, "splits runs_y games"]]:
     dealt = np.take_along_axis(pooled[None], orders, axis=1)
     return dealt[:, :num_x], dealt[:, num_x:]

@@ -35,7 +35,7 @@ TOY_REFERENCES = {
         random=-0.75,
         best=1.0,
         best_label="perfect play, not human",
-        source="exact: the ball's column is uniform and independent of the paddle, so one ball in 8 is caught",
+        source="exact: the ball's column is uniform and independent of the paddle's: 1 in 8 is caught",
     )
 }
 

@@ -1,0 +1,238 @@
+"""The report: `summary.pdf`, `summary.json` and the figures, built from one summary, put in place at once."""
+
+# ruff: noqa: RUF001  (typographic signs in printed text)
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import typst
+
+from irisflow.reporting import findings, tables
+from irisflow.reporting.figures import Drawing, draw_all, marker_figure, save
+from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
+from irisflow.reporting.style import Summary, drawing_style, looks, number, variant_names
+
+TEMPLATE = Path(__file__).with_name("summary.typ")
+PAGE_WIDTH = 267.0
+FRAME_WIDTH = 14.2  # of many frames: three rows of pictures fit on a page
+LARGEST_FRAME_WIDTH = 24.0
+FEW_GAMES = 3
+MOST_PICTURES_ACROSS = 4
+MANY_PICTURES = 12
+Key = tuple[str, str, int]
+Block = dict[str, Any]
+
+
+def build_report(summary: Summary, reconstructions: Mapping[Key, Path], output_dir: Path) -> None:
+    """Write `summary.pdf`, `summary.json` and `figures/` into `output_dir`, once all is built.
+
+    `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`. The same inputs give the
+    same bytes. Raises DataError for a damaged reconstructions file.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    frames = {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())}
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=output_dir) as folder:
+        building = Path(folder)
+        (building / "figures").mkdir()
+        drawings = draw_all(summary)
+        for drawing in drawings.values():
+            save(drawing, building / "figures")
+        content = {**summary, "reconstructions": _reconstruction_summary(frames)}
+        _write_json(building / "summary.json", content)
+        _typeset(summary, drawings, frames, building)
+        _put_in_place(building, output_dir)
+
+
+def _reconstruction_summary(frames: Mapping[Key, Reconstructions]) -> dict[str, Any]:
+    runs = [
+        {"variant": variant, "game": game, "seed": seed, "psnr_db": float(psnr(found).mean())}
+        for (variant, game, seed), found in frames.items()
+    ]
+    return {"runs": runs, "mean_psnr_db": mean_psnr(frames)}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _typeset(
+    summary: Summary, drawings: Mapping[str, Drawing], frames: Mapping[Key, Reconstructions], building: Path
+) -> None:
+    """Compile the PDF in a folder of its own inside `building`, which is removed afterwards."""
+    page = building / "page"
+    page.mkdir()
+    shutil.copyfile(TEMPLATE, page / "summary.typ")
+    for index, look in enumerate(looks(summary).values()):
+        with drawing_style():
+            marker_figure(look).savefig(
+                page / f"marker-{index}.svg", metadata={"Date": None}, transparent=True
+            )
+    sections = list(_sections(summary, drawings, frames, building))
+    _write_json(page / "page.json", {**_frame(summary), "sections": sections})
+    pdf = typst.compile(
+        str(page / "summary.typ"),
+        root=str(building),
+        font_paths=[str(Path(matplotlib.get_data_path()) / "fonts" / "ttf")],
+        ignore_system_fonts=True,
+    )
+    (building / "summary.pdf").write_bytes(pdf)
+    shutil.rmtree(page)
+
+
+def _put_in_place(building: Path, output_dir: Path) -> None:
+    """Replace the old report by the new one; the PDF, whose date a workflow looks at, comes last."""
+    old = building / "old-figures"
+    if (output_dir / "figures").exists():
+        (output_dir / "figures").replace(old)
+    for name in ("figures", "summary.json", "summary.pdf"):
+        (building / name).replace(output_dir / name)
+
+
+def _frame(summary: Summary) -> dict[str, Any]:
+    """Return what the template needs outside the sections: title, footer, answer, caveats, status line."""
+    study = summary["study"]
+    return {
+        "title": study["title"],
+        "subtitle": f"Study {study['name']} · {_budget(study)}",
+        "footer": f"{study['name']} · {_budget(study)}",
+        "stamp": study["stamp"],
+        "answer": findings.answer(summary),
+        "caveats": summary["caveats"],
+        "status": _status(summary),
+        "keywords": [f"scores sha256 {summary['scores_sha256']}"],
+    }
+
+
+def _budget(study: Mapping[str, Any]) -> str:
+    """Return scale and budget in words, the scale once."""
+    note = str(study["scale_note"])
+    return note if study["scale"] in note.lower() else f"scale {study['scale']}: {note}"
+
+
+def _status(summary: Summary) -> dict[str, Any]:
+    record, coverage = summary["provenance"], summary["coverage"]
+    commits = ", ".join(commit[:12] for commit in record["commits"]) or "unknown"
+    tree = "with uncommitted changes" if record["is_dirty"] else "clean tree"
+    planned = coverage["num_present"] + len(coverage["missing"])
+    runs = "complete" if coverage["is_complete"] else "PARTIAL"
+    return {
+        "text": f"commit {commits} ({tree}) · scores sha256 {summary['scores_sha256'][:16]}",
+        "runs": f"{runs}: {coverage['num_present']} of {planned} runs",
+        "is_good": coverage["is_complete"] and not record["is_dirty"],
+    }
+
+
+def _sections(
+    summary: Summary, drawings: Mapping[str, Drawing], frames: Mapping[Key, Reconstructions], building: Path
+) -> Iterator[Block]:
+    """Yield the pages after the first one's title, in the order of the report."""
+    yield {
+        "title": "",
+        "blocks": [tables.answer_table(summary), tables.coverage(summary), {"kind": "caveats"}],
+    }
+    needs_block = "No game with reference scores has a run of every variant."
+    needs_two = "A comparison needs two variants with runs on the same games and seeds."
+    yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
+    yield _section("Performance profiles", drawings, {"F3": needs_block})
+    yield _pair("Probability of improvement between variants", drawings, ("F4", "F5"), needs_two)
+    not_evaluated = "No evaluation while training was recorded."
+    curves = {"F6": "No step was evaluated in every run of a variant.", "F7": not_evaluated}
+    scores = tables.game_tables(summary)
+    if len(summary["study"]["games"]) <= FEW_GAMES:
+        yield _section("Learning curves", drawings, curves)
+        yield {"title": "Scores per game", "blocks": [*scores, *_figures(drawings, {"F8": ""})]}
+    else:
+        yield _section("Learning curves", drawings, {"F6": curves["F6"]})
+        yield _section("Learning curves, game by game", drawings, {"F7": curves["F7"]})
+        yield {"title": "Scores per game", "blocks": scores}
+        yield _section("Every seed", drawings, {"F8": ""})
+    yield {"title": "Reconstructions", "blocks": list(_picture_blocks(summary, frames, building))}
+    if "F11" in drawings:
+        yield _section("Training losses", drawings, {"F11": ""})
+    cost = [tables.cost_table(summary)] if summary["cost"]["rows"] else []
+    yield {
+        "title": "What it cost",
+        "blocks": [*_figures(drawings, {"F10": "No costs were recorded."}), *cost],
+    }
+    notes = {"kind": "notes", "title": "Method", "notes": tables.method_notes(summary)}
+    records = [tables.provenance_table(summary), *tables.input_tables(summary)]
+    yield {"title": "Method and provenance", "blocks": [notes, *records]}
+
+
+def _section(title: str, drawings: Mapping[str, Drawing], wanted: Mapping[str, str]) -> Block:
+    return {"title": title, "blocks": list(_figures(drawings, wanted))}
+
+
+def _figures(drawings: Mapping[str, Drawing], wanted: Mapping[str, str]) -> Iterator[Block]:
+    """Yield a block for each figure, or a note with the reason where there is none."""
+    for identifier, reason in wanted.items():
+        if identifier in drawings:
+            yield _figure(drawings[identifier])
+        else:
+            yield {"kind": "note", "id": identifier, "text": reason}
+
+
+def _figure(drawing: Drawing) -> Block:
+    width, _ = drawing.figure.get_size_inches()
+    return {
+        "kind": "figure",
+        "id": drawing.identifier,
+        "title": drawing.title,
+        "caption": drawing.caption,
+        "path": f"/figures/{drawing.identifier}.svg",
+        "width": round(float(width) * 25.4, 2),
+    }
+
+
+def _pair(title: str, drawings: Mapping[str, Drawing], identifiers: tuple[str, str], reason: str) -> Block:
+    """Return a section with two figures side by side."""
+    found = [_figure(drawings[identifier]) for identifier in identifiers if identifier in drawings]
+    if not found:
+        return {"title": title, "blocks": [{"kind": "note", "id": identifiers[0], "text": reason}]}
+    return {"title": title, "blocks": [{"kind": "pair", "blocks": found}]}
+
+
+def _picture_blocks(
+    summary: Summary, frames: Mapping[Key, Reconstructions], building: Path
+) -> Iterator[Block]:
+    """Yield one grid: a row of pictures per game, a column per variant, the first seed of each."""
+    if not frames:
+        yield {"kind": "note", "id": "F9", "text": "No reconstructions were saved."}
+        return
+    names = variant_names(summary)
+    num_columns = min(len(names), MOST_PICTURES_ACROSS)
+    first = {(variant, game): seed for variant, game, seed in sorted(frames, reverse=True)}
+    games = [game for game in summary["study"]["games"] if any((name, game) in first for name in names)]
+    is_many = len(first) > MANY_PICTURES
+    num_saved = max(len(found.originals) for found in frames.values())
+    num_shown = min(5 if is_many else 8, num_saved, int(PAGE_WIDTH / num_columns / FRAME_WIDTH) - 1)
+    cells = []
+    for index, (name, game) in enumerate((name, game) for game in games for name in names):
+        cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
+        if (name, game) in first:
+            found = frames[name, game, first[name, game]]
+            path = building / "figures" / f"F9-{index + 1:03d}.png"
+            picture(found, num_shown=num_shown, magnification=1 if is_many else 4).save(path)
+            cell["path"] = f"/figures/{path.name}"
+            cell["num_shown"] = min(num_shown, len(found.originals))
+            cell["text"] = f"seed {first[name, game]}, PSNR {number(float(psnr(found).mean()), 1)} dB"
+        cells.append(cell)
+    yield {
+        "kind": "pictures",
+        "id": "F9",
+        "title": findings.reconstructions(mean_psnr(frames), names),
+        "caption": "Rows: original, reconstruction, four times |error|. Frames are 64 × 64 pixels, magnified"
+        " without"
+        " smoothing. PSNR:"
+        " mean over all saved frames, at most 60 dB.",
+        "num_columns": num_columns,
+        "frame_width": FRAME_WIDTH
+        if is_many
+        else min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / num_shown),
+        "cells": cells,
+    }

@@ -1,0 +1,101 @@
+"""What several figures are made of: panels, whiskers, bands, reference lines, legends."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from irisflow.reporting.style import INK, Look, inches
+
+WIDTH = 267.0  # millimetres between the margins of A4 landscape
+
+
+def row_of_axes(figure: Figure, num_columns: int, *, sharey: bool) -> list[Axes]:
+    return list(figure.subplots(1, num_columns, sharey=sharey, squeeze=False)[0])
+
+
+def panel_grid(names: list[str], *, row_height: float = 80) -> tuple[Figure, dict[str, Axes]]:
+    """Return a grid with one small panel for each name; one row of them is `row_height` mm high."""
+    num_columns = min(len(names), 3 if len(names) <= 6 else 5 if len(names) <= 15 else 7)
+    num_rows = -(-len(names) // num_columns)
+    height = {1: row_height, 2: 122}.get(num_rows, 142)
+    width = min(WIDTH, 130.0 * num_columns)
+    figure = Figure(figsize=(inches(width), inches(height)), layout="constrained")
+    cells = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axes in cells[len(names) :]:
+        axes.set_visible(False)
+    found = dict(zip(names, cells, strict=False))
+    for name, axes in found.items():
+        axes.set_title(name, loc="left", fontsize=7.5)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(score_text))
+        axes.grid(visible=True, axis="y")
+        axes.tick_params(labelsize=6 if num_columns > 5 else 7)
+    return figure, found
+
+
+def score_text(value: float, _: object = None) -> str:
+    """Return an axis label: 12k for 12,000."""
+    text = f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{round(value, 6):g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def steps_text(value: float, _: object = None) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+def whisker(
+    axes: Axes, place: float, estimate: Mapping[str, Any], look: Look, *, is_hollow: bool = False
+) -> None:
+    """Draw a point with its interval (thick) and, where there is one, the interval over games too (thin)."""
+    if estimate.get("games_low") is not None:
+        axes.hlines(
+            place, estimate["games_low"], estimate["games_high"], color=look.colour, linewidth=0.8, alpha=0.6
+        )
+    if estimate["low"] is not None:
+        axes.hlines(place, estimate["low"], estimate["high"], color=look.colour, linewidth=3.2, alpha=0.45)
+    face = "white" if is_hollow else look.colour
+    axes.plot(
+        [estimate["value"]], [place], look.marker, color=look.colour, markerfacecolor=face, markersize=5.5
+    )
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=True, axis="x")
+    axes.spines["left"].set_visible(False)
+
+
+def banded_line(
+    axes: Axes, places: np.ndarray, points: Sequence[Mapping[str, Any]], look: Look, *, marker_every: int
+) -> None:
+    values = [point["value"] for point in points]
+    axes.plot(places, values, color=look.colour, marker=look.marker, markevery=marker_every, markersize=4)
+    if points[0]["low"] is not None:
+        low, high = [point["low"] for point in points], [point["high"] for point in points]
+        axes.fill_between(places, low, high, color=look.colour, alpha=0.18, linewidth=0)
+
+
+def reference_lines(axes: Axes, scale: Mapping[str, Any] | None) -> None:
+    """Draw the reference scores that lie inside the panel, or near enough to be worth the room."""
+    if scale is None:
+        return
+    low, high = axes.get_ylim()
+    margin = 0.35 * (high - low)
+    for value in (scale["random"], scale["best"]):
+        if low - margin <= value <= high + margin:
+            axes.axhline(value, color=INK, linewidth=0.8, linestyle=":")
+
+
+def legend(figure: Figure, styles: Mapping[str, Look]) -> None:
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, markersize=5, label=name)
+        for name, look in styles.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))

@@ -1,0 +1,507 @@
+"""The report's figures: each is drawn from the summary alone and comes with the rows that it plots."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from irisflow.reporting import findings
+from irisflow.reporting.drawing import (
+    WIDTH,
+    banded_line,
+    legend,
+    name_rows,
+    panel_grid,
+    reference_lines,
+    row_of_axes,
+    steps_text,
+    whisker,
+)
+from irisflow.reporting.style import (
+    GRID,
+    INK,
+    PALE,
+    Look,
+    Summary,
+    drawing_style,
+    inches,
+    interval,
+    looks,
+    number,
+    p_statement,
+    variant_names,
+)
+
+METRIC_TITLES = {
+    "iqm": "IQM",
+    "median": "Median",
+    "mean": "Mean",
+    "optimality_gap": "Optimality gap (less is better)",
+}
+Row = dict[str, Any]
+PUBLISHED = Look(INK, "d")
+
+
+@dataclass
+class Drawing:
+    """A figure, its finding and caption, and the plotted numbers."""
+
+    identifier: str
+    title: str
+    caption: str
+    figure: Figure
+    rows: list[Row]
+
+
+def draw_all(summary: Summary) -> dict[str, Drawing]:
+    """Return every figure that the summary has numbers for, by identifier."""
+    drawings: dict[str, Drawing] = {}
+    for condition, draw in (
+        (any(summary["aggregates"].values()), draw_aggregates),
+        (any(record["iqm_difference"] for record in summary["comparisons"].values()), draw_difference),
+        (bool(summary["profiles"]), draw_profiles),
+        (bool(summary["comparisons"]), draw_matrix),
+        (bool(summary["comparisons"]), draw_forest),
+        (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
+        (has_game_curves(summary), draw_game_curves),
+        (True, draw_strips),
+        (bool(summary["cost"]["rows"]), draw_cost),
+        (bool(summary["training"]), draw_training),
+    ):
+        if condition:
+            with drawing_style():
+                drawing = draw(summary)
+            drawings[drawing.identifier] = drawing
+    return drawings
+
+
+def has_game_curves(summary: Summary) -> bool:
+    """Return whether any run was evaluated while training."""
+    return any(record["seeds"] for row in summary["curves"]["games"].values() for record in row.values())
+
+
+def save(drawing: Drawing, folder: Path) -> None:
+    """Write a drawing as SVG, PNG and CSV; the same summary gives the same bytes."""
+    stem = folder / drawing.identifier
+    with drawing_style():
+        drawing.figure.savefig(f"{stem}.svg", metadata={"Date": None})
+        drawing.figure.savefig(f"{stem}.png", metadata={"Software": None})
+    Path(f"{stem}.csv").write_text(rows_as_csv(drawing.rows), encoding="utf-8")
+
+
+def rows_as_csv(rows: Sequence[Row]) -> str:
+    """Return the plotted numbers as CSV text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def draw_aggregates(summary: Summary) -> Drawing:
+    """Return F1: four aggregate metrics with their intervals, IRIS's published ones below a rule."""
+    names = variant_names(summary)
+    records = {**summary["aggregates"], **_published(summary)}
+    styles = {**looks(summary), **dict.fromkeys(_published(summary), PUBLISHED)}
+    figure = Figure(figsize=(inches(WIDTH), inches(24 + 8 * len(records))), layout="constrained")
+    rows: list[Row] = []
+    num_values = next(record["iqm"]["num_values"] for record in records.values() if record)
+    for axes, (metric, title) in zip(row_of_axes(figure, 4, sharey=True), METRIC_TITLES.items(), strict=True):
+        for place, (name, record) in enumerate(records.items()):
+            whisker(axes, place, record[metric], styles[name], is_hollow=name not in names)
+            rows.append({"metric": metric, "variant": name, **record[metric]})
+        if len(records) > len(names):
+            axes.axhline(len(names) - 0.5, color=PALE, linewidth=0.8)
+        axes.set_title(findings.iqm_label(num_values) if metric == "iqm" else title, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        name_rows(axes, list(records))
+    return Drawing("F1", findings.aggregates(summary), _aggregates_caption(summary), figure, rows)
+
+
+def _published(summary: Summary) -> dict[str, Any]:
+    return {f"{name}, published": record for name, record in summary["published"].items()}
+
+
+def _aggregates_caption(summary: Summary) -> str:
+    num_seeds, num_games = len(summary["block"]["seeds"]), len(summary["block"]["normalised_games"])
+    reps = summary["study"]["bootstrap_reps"]
+    published = (
+        " Below the rule, hollow: IRIS's published runs (100,000 steps, 5 seeds, 100 episodes) on the same"
+        " games,"
+        " for orientation, not ranked."
+        if summary["published"]
+        else ""
+    )
+    if num_seeds == 1:
+        return f"Normalised scores, {num_games} game(s), one seed: point values, no interval.{published}"
+    return (
+        f"Normalised scores, n = {num_seeds} seeds x {num_games} games. Bar: 95 % stratified percentile"
+        f" bootstrap over"
+        f" seeds ({reps:,} resamples, rliable). Thin line: games resampled too.{published}"
+    )
+
+
+def draw_difference(summary: Summary) -> Drawing:
+    """Return F2: each variant's IQM minus the baseline's."""
+    records = {
+        name: record
+        for name, record in summary["comparisons"].items()
+        if record["iqm_difference"] is not None
+    }
+    styles = looks(summary)
+    figure = Figure(figsize=(inches(WIDTH), inches(20 + 8 * len(records))), layout="constrained")
+    axes = figure.subplots()
+    rows: list[Row] = []
+    for place, (name, record) in enumerate(records.items()):
+        whisker(axes, place, record["iqm_difference"], styles[name])
+        label = f"{interval(record['iqm_difference'])}   {p_statement(record['p_iqm'])} (not adjusted)"
+        axes.annotate(label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7)
+        rows.append({"variant": name, **record["iqm_difference"], "p_iqm": record["p_iqm"]})
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_xlabel(f"IQM minus that of {summary['study']['baseline']}")
+    name_rows(axes, list(records))
+    caption = (
+        "Bar: 95 % bootstrap interval of the difference, runs of both variants resampled. p: stratified"
+        " permutation test on"
+        " the IQM; the verdicts on page 1 rest on the probability of improvement instead, which has more"
+        " power."
+    )
+    return Drawing("F2", findings.difference(summary), caption, figure, rows)
+
+
+def draw_profiles(summary: Summary) -> Drawing:
+    """Return F3: the share of runs above each score, on a linear and on a compressed axis."""
+    styles, profiles = looks(summary), summary["profiles"]
+    thresholds = np.array(profiles["thresholds"])
+    figure = Figure(figsize=(inches(WIDTH), inches(128)), layout="constrained")
+    rows: list[Row] = []
+    for axes, is_linear in zip(row_of_axes(figure, 2, sharey=True), (True, False), strict=True):
+        for name, shares in profiles["shares"].items():
+            banded_line(axes, thresholds, shares, styles[name], marker_every=12)
+        if not is_linear:
+            axes.set_xscale("symlog", linthresh=0.5)
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_title(
+                "The same, larger scores compressed (linear up to 0.5, then logarithmic)", loc="left"
+            )
+            ticks = [
+                tick for tick in (-2, -1, 0, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100) if _within(tick, thresholds)
+            ]
+            axes.set_xticks(ticks)
+        else:
+            axes.set_title("Linear axis", loc="left")
+        axes.axvline(1, color=INK, linewidth=0.8, linestyle=":")
+        axes.set(xlabel="normalised score τ", ylim=(-0.02, 1.02), xlim=(thresholds[0], thresholds[-1]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.grid(visible=True)
+    figure.axes[0].set_ylabel("share of runs with a score above τ")
+    legend(figure, styles)
+    for name, shares in profiles["shares"].items():
+        rows += [
+            {"variant": name, "threshold": tau, **share}
+            for tau, share in zip(profiles["thresholds"], shares, strict=True)
+        ]
+    return Drawing("F3", findings.profiles(summary), _band_caption(summary), figure, rows)
+
+
+def _within(tick: float, thresholds: np.ndarray) -> bool:
+    return bool(thresholds[0] <= tick <= thresholds[-1])
+
+
+def _band_caption(summary: Summary) -> str:
+    num_seeds, num_games = len(summary["block"]["seeds"]), len(summary["block"]["normalised_games"])
+    if num_seeds == 1:
+        return f"{num_games} game(s), one seed: no band. Dotted: 1, the human or perfect score."
+    return (
+        f"n = {num_seeds} seeds x {num_games} games. Bands: pointwise 95 % stratified percentile bootstrap."
+        " Dotted: 1, the human or perfect score. A curve that lies above another everywhere is better"
+        " throughout."
+    )
+
+
+def draw_matrix(summary: Summary) -> Drawing:
+    """Return F4: the probability of improvement of every variant over every other."""
+    names, matrix = variant_names(summary), summary["improvement_matrix"]
+    width = matrix_width(summary)
+    figure = Figure(figsize=(inches(width), inches(width - 8)), layout="constrained")
+    axes = figure.subplots()
+    rows: list[Row] = []
+    for row, x in enumerate(names):
+        for column, y in enumerate(names):
+            record = matrix[x].get(y)
+            _matrix_cell(axes, row, column, record)
+            if record:
+                rows.append({"x": x, "y": y, **record})
+    axes.set(xlim=(0, len(names)), ylim=(len(names), 0), aspect="equal")
+    places = np.arange(len(names)) + 0.5
+    axes.set_xticks(places, names, rotation=25, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
+    axes.set(xlabel="Y", ylabel="X")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    caption = (
+        "P(a run of X scores higher than a run of Y), mean over games, ties one half; below it the 95 %"
+        " interval."
+        " Hatched: no interval, or it holds 0.5."
+    )
+    return Drawing("F4", findings.matrix(summary), caption, figure, rows)
+
+
+def matrix_width(summary: Summary) -> float:
+    """Return the width of F4 in millimetres."""
+    return min(130.0, 50.0 + 18.0 * len(variant_names(summary)))
+
+
+def _matrix_cell(axes: Axes, row: int, column: int, record: Mapping[str, Any] | None) -> None:
+    if record is None:
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=GRID, edgecolor="white", linewidth=1.5))
+        return
+    is_open = record["low"] is None or record["low"] <= 0.5 <= record["high"]
+    strength = min(1.0, 2 * abs(record["value"] - 0.5))
+    red, green, blue = (0.0, 0.45, 0.70) if record["value"] > 0.5 else (0.84, 0.37, 0.0)
+    shade = tuple(1 - 0.75 * strength * (1 - channel) for channel in (red, green, blue))
+    axes.add_patch(
+        Rectangle(
+            (column, row),
+            1,
+            1,
+            facecolor=shade,
+            edgecolor="#c3c7cc",
+            linewidth=0,
+            hatch="////" if is_open else None,
+        )
+    )
+    axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
+    box = {"facecolor": shade, "edgecolor": "none", "pad": 1.0}
+    axes.text(
+        column + 0.5, row + 0.42, number(record["value"], 2), ha="center", va="center", fontsize=9, bbox=box
+    )
+    if record["low"] is not None:
+        text = f"[{number(record['low'], 2)}, {number(record['high'], 2)}]"
+        axes.text(column + 0.5, row + 0.72, text, ha="center", va="center", fontsize=6, bbox=box)
+
+
+def draw_forest(summary: Summary) -> Drawing:
+    """Return F5: the probability of improvement over the baseline, overall and per game."""
+    styles, comparisons = looks(summary), summary["comparisons"]
+    games = summary["block"]["games"]
+    height = min(132.0, 30 + (len(games) + 1) * (4 + 2.5 * len(comparisons)))
+    figure = Figure(figsize=(inches(260 - matrix_width(summary)), inches(height)), layout="constrained")
+    axes = figure.subplots()
+    rows: list[Row] = []
+    offsets = np.linspace(-0.27, 0.27, len(comparisons)) if len(comparisons) > 1 else [0.0]
+    for offset, (name, record) in zip(offsets, comparisons.items(), strict=True):
+        whisker(axes, offset, record["improvement"], styles[name])
+        values = [record["per_game"][game] for game in games]
+        places = np.arange(1, len(games) + 1) + offset
+        axes.plot(values, places, styles[name].marker, color=styles[name].colour, markersize=3.5, alpha=0.9)
+        rows.append({"variant": name, "game": "all", **record["improvement"]})
+        rows += [
+            {"variant": name, "game": game, "value": value, "low": None, "high": None}
+            for game, value in zip(games, values, strict=True)
+        ]
+    axes.axvline(0.5, color=INK, linewidth=0.8)
+    axes.axhline(0.5, color=PALE, linewidth=0.8)
+    axes.set(xlim=(-0.03, 1.03), xlabel=f"P(improvement over {summary['study']['baseline']})")
+    name_rows(axes, ["All games", *games])
+    legend(figure, {name: styles[name] for name in comparisons})
+    caption = (
+        "Top row: mean over games with its 95 % interval (none with one seed). Below: single games, points"
+        " only;"
+        " with n runs each a game can only take steps of 1/n²."
+    )
+    return Drawing("F5", findings.forest(summary), caption, figure, rows)
+
+
+def draw_iqm_curve(summary: Summary) -> Drawing:
+    """Return F6: the IQM over the steps of training."""
+    styles = looks(summary)
+    figure = Figure(
+        figsize=(inches(WIDTH), inches(62 if len(summary["curves"]["games"]) <= 3 else 125)),
+        layout="constrained",
+    )
+    axes = figure.subplots()
+    rows: list[Row] = []
+    for name, points in summary["curves"]["iqm"].items():
+        if points:
+            steps = np.array([point["env_step"] for point in points])
+            banded_line(axes, steps, points, styles[name], marker_every=1)
+            rows += [{"variant": name, **point} for point in points]
+    _mark_pretraining(axes, summary)
+    axes.set(
+        xlabel="environment steps, those of recorded pretraining data included", ylabel="IQM, normalised"
+    )
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
+    axes.grid(visible=True)
+    legend(figure, styles)
+    return Drawing("F6", findings.learning(summary), _curve_caption(summary), figure, rows)
+
+
+def _mark_pretraining(axes: Axes, summary: Summary) -> None:
+    """Draw a dashed line where the recorded pretraining steps of a variant end."""
+    for name, steps in summary["curves"]["pretraining_env_steps"].items():
+        if steps:
+            axes.axvline(steps, color=looks(summary)[name].colour, linewidth=0.9, linestyle="--")
+
+
+def _curve_caption(summary: Summary) -> str:
+    pretrained = [name for name, steps in summary["curves"]["pretraining_env_steps"].items() if steps]
+    mark = f" Dashed: end of the recorded pretraining steps of {', '.join(pretrained)}." if pretrained else ""
+    band = (
+        " Bands: pointwise 95 % stratified bootstrap."
+        if len(summary["block"]["seeds"]) > 1
+        else " One seed: no band."
+    )
+    return f"Only steps at which every run of the variant was evaluated; nothing is interpolated.{band}{mark}"
+
+
+def draw_game_curves(summary: Summary) -> Drawing:
+    """Return F7: the raw score while training, game by game."""
+    styles, games = looks(summary), summary["curves"]["games"]
+    figure, panels = panel_grid(list(games), row_height=58)
+    rows: list[Row] = []
+    for game, axes in panels.items():
+        for name, record in games[game].items():
+            _seed_lines(axes, record, styles[name])
+            rows += [
+                {"game": game, "variant": name, "seed": seed, "env_step": step, "return_raw": value}
+                for seed, points in record["seeds"].items()
+                for step, value in points
+            ]
+        _mark_pretraining(axes, summary)
+        reference_lines(axes, summary["games"][game]["reference"])
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
+    figure.supxlabel("environment steps, those of recorded pretraining data included", fontsize=7.5)
+    legend(figure, styles)
+    caption = (
+        "Thick: mean over seeds where every seed was evaluated; thin: each seed. Dotted: random (lower) and"
+        " human or"
+        " perfect (upper) score, where it lies in the panel."
+    )
+    return Drawing("F7", findings.game_curves(summary), caption, figure, rows)
+
+
+def _seed_lines(axes: Axes, record: Mapping[str, Any], look: Look) -> None:
+    for points in record["seeds"].values():
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=look.colour, linewidth=0.5, alpha=0.45)
+    if record["steps"]:
+        axes.plot(record["steps"], record["mean"], color=look.colour, marker=look.marker, markersize=2.5)
+
+
+def draw_strips(summary: Summary) -> Drawing:
+    """Return F8: the final score of every run as a dot, game by game."""
+    styles, games = looks(summary), summary["games"]
+    figure, panels = panel_grid(list(games), row_height=72)
+    rows: list[Row] = []
+    for game, axes in panels.items():
+        for place, (name, record) in enumerate(games[game]["variants"].items()):
+            values = list(record["seeds"].values())
+            offsets = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(len(values))
+            axes.plot(place + offsets, values, styles[name].marker, color=styles[name].colour, alpha=0.85)
+            if record["mean"] is not None:
+                axes.hlines(
+                    record["mean"], place - 0.32, place + 0.32, color=styles[name].colour, linewidth=1
+                )
+            rows += [
+                {"game": game, "variant": name, "seed": seed, "return_raw": value}
+                for seed, value in record["seeds"].items()
+            ]
+        reference_lines(axes, games[game]["reference"])
+        axes.set_xlim(-0.6, len(styles) - 0.4)
+        axes.set_xticks([])
+    legend(figure, styles)
+    caption = (
+        "One dot per seed: mean raw score of the final evaluation; line: mean over seeds. Dotted: random"
+        " (lower) and human"
+        " or perfect (upper) score, where it lies in the panel."
+    )
+    return Drawing("F8", findings.strips(summary), caption, figure, rows)
+
+
+def draw_cost(summary: Summary) -> Drawing:
+    """Return F10: wall-clock by stage for each variant."""
+    cost_rows = summary["cost"]["rows"]
+    owners = list(summary["cost"]["wall_s_by_variant"])
+    stages = list(summary["cost"]["wall_s_by_stage"])
+    greys = np.linspace(0.35, 0.85, len(stages))
+    figure = Figure(figsize=(inches(WIDTH), inches(22 + 7 * len(owners))), layout="constrained")
+    axes = figure.subplots()
+    ends = dict.fromkeys(owners, 0.0)
+    for index, stage in enumerate(stages):
+        shares = {row["variant"]: row["wall_s"] / 3600 for row in cost_rows if row["stage"] == stage}
+        lengths = [shares.get(owner, 0.0) for owner in owners]
+        axes.barh(
+            np.arange(len(owners)),
+            lengths,
+            left=[ends[owner] for owner in owners],
+            height=0.6,
+            color=str(greys[index]),
+            edgecolor="white",
+            hatch=("", "///", "...", "\\\\\\", "xxx")[index % 5],
+            label=stage,
+        )
+        ends = {owner: ends[owner] + length for owner, length in zip(owners, lengths, strict=True)}
+    name_rows(axes, owners)
+    axes.set_xlabel("hours, summed over jobs")
+    figure.legend(loc="outside upper left", ncols=min(6, len(stages)))
+    rows = [{key: row[key] for key in ("stage", "variant", "num_jobs", "wall_s")} for row in cost_rows]
+    caption = (
+        "Sum over all games and seeds; jobs may have run side by side. `shared`: work that serves several"
+        " variants."
+    )
+    return Drawing("F10", findings.cost(summary), caption, figure, rows)
+
+
+def draw_training(summary: Summary) -> Drawing:
+    """Return F11: the training losses, the median over runs."""
+    styles, losses = looks(summary), summary["training"]
+    figure, panels = panel_grid(list(losses))
+    rows: list[Row] = []
+    for loss, axes in panels.items():
+        for name, runs in losses[loss].items():
+            steps, medians = _median_of_runs(runs)
+            axes.plot(steps, medians, color=styles[name].colour, marker=styles[name].marker, markersize=2)
+            rows += [
+                {"loss": loss, "variant": name, "env_steps": step, "median": value, "num_runs": len(runs)}
+                for step, value in zip(steps, medians, strict=True)
+            ]
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
+    figure.supxlabel("environment steps", fontsize=7.5)
+    legend(figure, styles)
+    caption = (
+        "Median over games and seeds of the mean loss of each epoch. Losses of different variants may be"
+        " defined differently."
+    )
+    return Drawing("F11", findings.training(summary), caption, figure, rows)
+
+
+def _median_of_runs(runs: Mapping[str, Sequence[Sequence[float]]]) -> tuple[list[float], list[float]]:
+    by_step: dict[float, list[float]] = {}
+    for points in runs.values():
+        for step, value in points:
+            by_step.setdefault(step, []).append(value)
+    steps = sorted(by_step)
+    return steps, [float(np.median(by_step[step])) for step in steps]
+
+
+def marker_figure(look: Look) -> Figure:
+    """Return a variant's marker alone, for tables."""
+    figure = Figure(figsize=(0.14, 0.14))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.plot([0], [0], look.marker, color=look.colour, markersize=6)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1))
+    axes.axis("off")
+    return figure

@@ -1,0 +1,184 @@
+"""The sentence above each figure: what the numbers show, written from the numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irisflow.reporting.style import (
+    Summary,
+    count,
+    duration,
+    interval,
+    number,
+    p_statement,
+    percent,
+    plural,
+    variant_names,
+)
+
+CHANCE = "50 %"
+
+
+def answer(summary: Summary) -> str:
+    """Return the study's answer in one or two sentences."""
+    comparisons, baseline = summary["comparisons"], summary["study"]["baseline"]
+    if len(variant_names(summary)) == 1:
+        return f"One variant, {baseline}: there is nothing to compare. {aggregates(summary)}"
+    if not comparisons:
+        return "No game has a run of every variant: nothing can be compared yet."
+    separated = [
+        _separated(name, baseline, record) for name, record in comparisons.items() if _decided(record)
+    ]
+    rest = [name for name, record in comparisons.items() if not _decided(record)]
+    if not rest:
+        return " ".join(separated)
+    return " ".join([*separated, _undecided(rest, baseline, comparisons)])
+
+
+def _decided(record: Mapping[str, Any]) -> bool:
+    return record["verdict"] in ("better", "worse")
+
+
+def _separated(name: str, baseline: str, record: Mapping[str, Any]) -> str:
+    share = percent(record["improvement"]["value"])
+    return (
+        f"{name} is {record['verdict']} than {baseline}: it wins {share} of pairs of runs"
+        f" ({p_statement(record['p_holm'])}, Holm)."
+    )
+
+
+def _undecided(names: list[str], baseline: str, comparisons: Mapping[str, Any]) -> str:
+    verb = "is" if len(names) == 1 else "are"
+    if all(comparisons[name]["verdict"] == "too few runs" for name in names):
+        return f"There are too few runs to separate {_either(names)} from {baseline}."
+    return f"{' and '.join(names)} {verb} not separated from {baseline}."
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(names)
+
+
+def aggregates(summary: Summary) -> str:
+    """Return which variant has the highest IQM."""
+    known = {name: record["iqm"] for name, record in summary["aggregates"].items() if record}
+    if not known:
+        return "No game with reference scores has a run of every variant: there are no normalised aggregates."
+    best = max(known, key=lambda name: known[name]["value"])
+    label = iqm_label(known[best]["num_values"])
+    if len(known) == 1:
+        return f"{best}: {label} {interval(known[best])}."
+    others = ", ".join(f"{name} {number(known[name]['value'])}" for name in known if name != best)
+    return f"{best} has the highest {label}: {interval(known[best])}; {others}."
+
+
+def iqm_label(num_values: int) -> str:
+    """Return `IQM`, or what it really is where there are too few values to trim."""
+    return "IQM" if num_values >= 4 else "mean (too few values for an IQM)"
+
+
+def difference(summary: Summary) -> str:
+    """Return the largest difference in IQM from the baseline."""
+    known = {
+        name: record["iqm_difference"]
+        for name, record in summary["comparisons"].items()
+        if record["iqm_difference"]
+    }
+    if not known:
+        return "There is no difference to draw."
+    name = max(known, key=lambda name: abs(known[name]["value"]))
+    direction = "above" if known[name]["value"] >= 0 else "below"
+    size = number(abs(known[name]["value"]))
+    baseline = summary["study"]["baseline"]
+    return f"The largest difference: {name} lies {size} IQM {direction} {baseline}."
+
+
+def profiles(summary: Summary) -> str:
+    """Return the shares of runs above 1."""
+    shares = summary["profiles"]["above_one"]
+    parts = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    return f"Runs that score above 1 (the human or perfect score): {parts}."
+
+
+def matrix(summary: Summary) -> str:
+    """Return the pair that is furthest apart."""
+    pairs = {
+        (x, y): record["value"]
+        for x, row in summary["improvement_matrix"].items()
+        for y, record in row.items()
+    }
+    x, y = max(pairs, key=lambda pair: pairs[pair])
+    if pairs[x, y] == 0.5:
+        return f"No variant wins more than {CHANCE} of pairs of runs against another."
+    return f"Furthest apart: a run of {x} beats a run of {y} in {percent(pairs[x, y])} of pairs."
+
+
+def forest(summary: Summary) -> str:
+    """Return on how many games each variant beats the baseline."""
+    baseline = summary["study"]["baseline"]
+    parts = []
+    for name, record in summary["comparisons"].items():
+        games = record["per_game"].values()
+        wins = sum(value > 0.5 for value in games)
+        parts.append(f"{name} wins more than half of the pairs on {wins} of {plural(len(games), 'game')}")
+    return f"Against {baseline}: {'; '.join(parts)}."
+
+
+def learning(summary: Summary) -> str:
+    """Return the IQMs at the last common evaluation while training."""
+    last = {name: points[-1] for name, points in summary["curves"]["iqm"].items() if points}
+    if not last:
+        return "No step of the training was evaluated in every run of the comparison."
+    steps = {point["env_step"] for point in last.values()}
+    if len(steps) == 1:
+        parts = ", ".join(f"{name} {number(point['value'])}" for name, point in last.items())
+        return f"IQM at the last evaluation while training ({count(steps.pop())} steps): {parts}."
+    parts = ", ".join(
+        f"{name} {number(point['value'])} at {count(point['env_step'])} steps" for name, point in last.items()
+    )
+    return f"IQM at the last evaluation while training: {parts}."
+
+
+def game_curves(summary: Summary) -> str:
+    """Return how many runs were evaluated while training."""
+    games = summary["curves"]["games"]
+    num_runs = sum(len(record["seeds"]) for row in games.values() for record in row.values())
+    return f"Raw score while training: {plural(num_runs, 'run')} on {plural(len(games), 'game')}."
+
+
+def strips(summary: Summary) -> str:
+    """Return the game whose seeds lie furthest apart, measured in normalised score."""
+    spreads = {
+        (game, name): record["std"] / (row["reference"]["best"] - row["reference"]["random"])
+        for game, row in summary["games"].items()
+        for name, record in row["variants"].items()
+        if row["reference"] and record["std"] is not None
+    }
+    if not spreads:
+        return "Every run is one dot; with one seed the spread between seeds is unknown."
+    game, name = max(spreads, key=lambda key: spreads[key])
+    return (
+        f"Seeds differ most on {game} ({name}: standard deviation {number(spreads[game, name])} normalised)."
+    )
+
+
+def reconstructions(psnr: Mapping[str, float], names: Sequence[str]) -> str:
+    """Return each variant's mean PSNR."""
+    parts = ", ".join(
+        f"{name} {number(value, 1)} dB" for name in names if (value := psnr.get(name)) is not None
+    )
+    return f"Mean PSNR of the reconstructions: {parts}."
+
+
+def cost(summary: Summary) -> str:
+    """Return the total time and the stage that took most of it."""
+    stages = summary["cost"]["wall_s_by_stage"]
+    total = summary["cost"]["wall_s"]
+    longest = max(stages, key=lambda stage: stages[stage])
+    share = percent(stages[longest] / total) if total else "0 %"
+    return f"All jobs together took {duration(total)}; {share} of it went into {longest}."
+
+
+def training(summary: Summary) -> str:
+    """Return how many losses and runs the figure shows."""
+    losses = summary["training"]
+    num_runs = max(sum(len(runs) for runs in loss.values()) for loss in losses.values())
+    return f"{len(losses)} training losses of {plural(num_runs, 'run')}."

@@ -1,0 +1,159 @@
+"""One look for every page: a colour and a marker for each variant, one way to write each kind of number."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+
+BASELINE_COLOUR = "#5f6368"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b")  # Okabe and Ito
+BASELINE_MARKER = "o"
+MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
+INK, PALE, GRID = "#202124", "#b8bcc2", "#e6e8eb"
+MM_PER_INCH = 25.4
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+Summary = Mapping[str, Any]
+
+RC: dict[Any, Any] = {
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.edgecolor": PALE,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "hatch.linewidth": 0.5,
+    "hatch.color": "#9aa0a6",
+    "text.parse_math": False,  # a name may hold `$`
+    "axes.formatter.use_mathtext": False,
+    "axes.formatter.useoffset": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "irisflow",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """A variant's colour and marker, the same on every page."""
+
+    colour: str
+    marker: str
+
+
+@contextmanager
+def drawing_style() -> Iterator[None]:
+    """Draw with the report's settings, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
+        yield
+
+
+def looks(summary: Summary) -> dict[str, Look]:
+    """Return each variant's look: the baseline is grey and round and comes first."""
+    others = [name for name in variant_names(summary) if name != summary["study"]["baseline"]]
+    chosen = {
+        name: Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(others)
+    }
+    return {summary["study"]["baseline"]: Look(BASELINE_COLOUR, BASELINE_MARKER), **chosen}
+
+
+def variant_names(summary: Summary) -> list[str]:
+    """Return the variants in the order of every table and legend, the baseline first."""
+    return [variant["name"] for variant in summary["study"]["variants"]]
+
+
+def inches(millimetres: float) -> float:
+    """Return a length in inches, matplotlib's unit."""
+    return millimetres / MM_PER_INCH
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many decimals and a true minus sign, or a dash for None."""
+    if value is None:
+        return DASH
+    return f"{value:.{digits}f}".replace("-", MINUS) if abs(value) >= 0.5 * 10**-digits else f"{0:.{digits}f}"
+
+
+def score(value: float | None) -> str:
+    """Return a raw game score: one or two decimals where it is small, thousands separated."""
+    if value is None:
+        return DASH
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def interval(estimate: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """Return `0.501 [0.442, 0.565]`; without the brackets where there is no interval."""
+    if not estimate:
+        return DASH
+    if estimate["low"] is None:
+        return number(estimate["value"], digits)
+    low, high = number(estimate["low"], digits), number(estimate["high"], digits)
+    return f"{number(estimate['value'], digits)} [{low}, {high}]"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p value with three decimals, `<0.001` below that."""
+    if p is None:
+        return DASH
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_statement(p: float) -> str:
+    """Return `p = 0.040` or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as whole percent."""
+    return f"{100 * share:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def count(value: float) -> str:
+    """Return a count with its thousands separated."""
+    return f"{value:,.0f}"
+
+
+def plural(quantity: int, noun: str) -> str:
+    """Return `1 game`, `2 games`."""
+    return f"{quantity} {noun}" if quantity == 1 else f"{quantity:,} {noun}s"
+
+
+def listed(words: Sequence[str], most: int = 6) -> str:
+    """Return words with commas, the last ones as a number where there are many."""
+    if len(words) <= most:
+        return ", ".join(words)
+    return f"{', '.join(words[:most])} and {len(words) - most} more"

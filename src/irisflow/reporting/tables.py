@@ -1,0 +1,364 @@
+"""The report's tables as plain data: columns, and rows of cells that the Typst template sets.
+
+A cell is a text, or `{"text", "style", "marker"}`: the style is `strong`, `muted`, `good` or `bad`, the
+marker the place of a variant. Texts are never markup, so a name with strange characters is only printed.
+"""
+
+# ruff: noqa: RUF001  (typographic signs in printed text)
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irisflow.reporting.findings import iqm_label
+from irisflow.reporting.style import (
+    DASH,
+    Summary,
+    count,
+    duration,
+    interval,
+    listed,
+    number,
+    p_value,
+    percent,
+    plural,
+    score,
+    variant_names,
+)
+from irisflow.statistics.inputs import COMPONENTS
+
+MOST_VARIANTS_ACROSS = 5
+MOST_INPUTS = 24
+MOST_DIGESTS = 4
+IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
+VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
+Cell = str | dict[str, Any]
+Block = dict[str, Any]
+
+
+def column(title: str, *, align: str = "right", width: str = "auto") -> dict[str, str]:
+    """Return a column; `width` is `auto` or a fraction such as `1fr`."""
+    return {"title": title, "align": align, "width": width}
+
+
+def table(
+    identifier: str,
+    title: str,
+    columns: Sequence[Mapping[str, str]],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    caption: str = "",
+    size: float = 8.0,
+    rules_after: Sequence[int] = (),
+) -> Block:
+    """Return a table block; `size` in points, `rules_after` numbers of rows below which a rule is drawn."""
+    return {
+        "kind": "table",
+        "id": identifier,
+        "title": title,
+        "columns": list(columns),
+        "rows": [list(row) for row in rows],
+        "caption": caption,
+        "size": size,
+        "rules_after": list(rules_after),
+    }
+
+
+def variant_cell(summary: Summary, name: str) -> Cell:
+    """Return a variant's name behind its marker."""
+    names = variant_names(summary)
+    return {"text": name, "style": "strong", "marker": names.index(name)} if name in names else name
+
+
+def answer_table(summary: Summary) -> Block:
+    """Return T1: one row per variant with everything that decides about it."""
+    num_values = next((row["iqm"]["num_values"] for row in summary["aggregates"].values() if row), 4)
+    columns = [
+        column("Variant", align="left"),
+        column("Question it answers", align="left", width="1fr"),
+        column("Games ×\nseeds"),
+        column(f"{iqm_label(num_values).split(' (')[0]}\n[95 % CI]"),
+        column("Median"),
+        column("Mean"),
+        column("Optimality\ngap"),
+        column("P(improvement)\n[95 % CI]"),
+        column("p\n(Holm)"),
+        column("Wall-clock"),
+        column("Verdict", align="left"),
+    ]
+    rows = [_answer_row(summary, variant) for variant in summary["study"]["variants"]]
+    return table("T1", "Variants", columns, rows, caption=_answer_caption(summary), size=9.0)
+
+
+def _answer_row(summary: Summary, variant: Mapping[str, str]) -> list[Cell]:
+    name = variant["name"]
+    metrics = summary["aggregates"][name]
+    comparison = summary["comparisons"].get(name)
+    seconds = summary["cost"]["wall_s_by_variant"].get(name)
+    absent = "baseline" if name == summary["study"]["baseline"] else DASH
+    verdict = comparison["verdict"] if comparison else absent
+    median_style = "muted" if len(summary["block"]["seeds"]) < 10 else ""
+    return [
+        variant_cell(summary, name),
+        variant["question"],
+        f"{len(summary['block']['games'])} × {len(summary['block']['seeds'])}",
+        {"text": interval(metrics.get("iqm")), "style": "strong"},
+        {"text": number(metrics["median"]["value"]) if metrics else DASH, "style": median_style},
+        number(metrics["mean"]["value"]) if metrics else DASH,
+        number(metrics["optimality_gap"]["value"]) if metrics else DASH,
+        interval(comparison["improvement"], 2) if comparison else DASH,
+        p_value(comparison["p_holm"]) if comparison else DASH,
+        duration(seconds) if seconds is not None else DASH,
+        {"text": verdict, "style": VERDICT_STYLES.get(verdict, "")},
+    ]
+
+
+def _answer_caption(summary: Summary) -> str:
+    block = summary["block"]
+    num_values = len(block["normalised_games"]) * len(block["seeds"])
+    few = " With fewer than 4 values the IQM is the mean." if 0 < num_values < 4 else ""
+    verdict = (
+        f" P(improvement): over {summary['study']['baseline']}. Verdict: permutation test on it,"
+        " Holm-adjusted, level 0.05."
+    )
+    return (
+        "Scores are normalised: 0 is random play, 1 human play (perfect play for toy games)."
+        f" Aggregates over {plural(len(block['normalised_games']), 'game')} ×"
+        f" {plural(len(block['seeds']), 'seed')}.{verdict if summary['comparisons'] else ''}{few}"
+    )
+
+
+def coverage(summary: Summary) -> Block:
+    """Return T2: for each variant and game, how many of the planned seeds have a final score."""
+    expected = len(summary["study"]["seeds"])
+    rows = []
+    for name in variant_names(summary):
+        cells = summary["coverage"]["cells"][name]
+        present = [len(cells[game]) for game in summary["study"]["games"]]
+        rows.append(
+            {
+                "variant": variant_cell(summary, name),
+                "cells": [
+                    {"text": f"{found}/{expected}", "is_complete": found == expected} for found in present
+                ],
+            }
+        )
+    return {
+        "kind": "coverage",
+        "id": "T2",
+        "title": "Seeds with a final score / planned",
+        "games": summary["study"]["games"],
+        "rows": rows,
+    }
+
+
+def game_tables(summary: Summary) -> list[Block]:
+    """Return T3: raw and normalised scores per game; several tables where there are many variants."""
+    names = variant_names(summary)
+    most = MOST_VARIANTS_ACROSS
+    groups = [names[start : start + most] for start in range(0, len(names), most)]
+    return [_game_table(summary, group, index) for index, group in enumerate(groups)]
+
+
+def _game_table(summary: Summary, names: Sequence[str], index: int) -> Block:
+    columns = [
+        column("Game", align="left"),
+        column("Random"),
+        column("Human*"),
+        column("IRIS, published"),
+        *(
+            column(title, align=align)
+            for name in names
+            for title, align in ((f"{name}:\nmean ± std", "right"), ("norm.", "right"))
+        ),
+    ]
+    rows = [_game_row(game, row, names) for game, row in summary["games"].items()]
+    num_seeds = len(summary["study"]["seeds"])
+    spread = "std over seeds (ddof = 1)" if num_seeds > 1 else "one seed: no std"
+    caption = (
+        f"Raw score: mean over seeds of the run's mean over evaluation episodes; {spread}. norm.: (score −"
+        f" random) /"
+        " (human − random). * For toy games perfect play, not human. IRIS, published: mean of 5 runs at"
+        " 100,000 steps."
+    )
+    title = "Scores per game" if index == 0 else "Scores per game, continued"
+    return table("T3", title, columns, rows, caption=caption, size=8.5 if len(names) < 4 else 7.5)
+
+
+def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[Cell]:
+    scale = row["reference"]
+    cells: list[Cell] = [
+        game,
+        score(scale["random"]) if scale else DASH,
+        score(scale["best"]) if scale else DASH,
+        {"text": score(row["published_iris"]), "style": "muted"},
+    ]
+    for name in names:
+        record = row["variants"][name]
+        if record["mean"] is None:
+            cells += [{"text": "missing", "style": "bad"}, DASH]
+        else:
+            spread = f" ± {score(record['std'])}" if record["std"] is not None else ""
+            normalised: Cell = {"text": number(record["normalised"], 2), "style": "strong"}
+            cells += [f"{score(record['mean'])}{spread}", normalised]
+    return cells
+
+
+def cost_table(summary: Summary) -> Block:
+    """Return T4: one row per stage and variant."""
+    columns = [
+        column("Stage", align="left"),
+        column("Variant", align="left"),
+        column("Jobs"),
+        column("Wall-clock,\nall jobs"),
+        column("Longest\njob"),
+        column("Environment\nsteps"),
+        *(column(f"Updates:\n{part.replace('_', ' ')}") for part in COMPONENTS),
+        column("Peak\nmemory"),
+        column("Parameters"),
+        column("Device", align="left"),
+    ]
+    rows: list[list[Cell]] = []
+    rules = []
+    for row in summary["cost"]["rows"]:
+        if rows and rows[-1][0] != row["stage"]:
+            rules.append(len(rows) - 1)
+        rows.append(_cost_row(summary, row))
+    caption = (
+        "Sums over the jobs of a row; memory is the largest resident set of one job; parameters: tokenizer /"
+        " world model /"
+        " actor-critic."
+    )
+    return table("T4", "Cost", columns, rows, caption=caption, size=7.5, rules_after=rules)
+
+
+def _cost_row(summary: Summary, row: Mapping[str, Any]) -> list[Cell]:
+    updates = row["num_updates"]
+    return [
+        row["stage"],
+        variant_cell(summary, row["variant"]),
+        count(row["num_jobs"]),
+        duration(row["wall_s"]),
+        duration(row["longest_s"]),
+        count(row["env_steps"]),
+        *(count(updates[part]) if updates[part] else DASH for part in COMPONENTS),
+        f"{row['peak_rss_mb']:,.0f} MB",
+        _parameters(row["parameters"]),
+        listed(row["devices"], 2),
+    ]
+
+
+def _parameters(parameters: Mapping[str, int] | None) -> str:
+    if not parameters:
+        return DASH
+    return " / ".join(_millions(parameters[part]) for part in COMPONENTS)
+
+
+def _millions(quantity: int) -> str:
+    return f"{quantity / 1e6:.1f} M" if quantity >= 1e5 else f"{quantity / 1e3:.1f} k"
+
+
+def provenance_table(summary: Summary) -> Block:
+    """Return T5: where the numbers come from."""
+    record = summary["provenance"]
+    tree: Cell = {"text": "yes: uncommitted changes", "style": "bad"} if record["is_dirty"] else "no"
+    rows: list[list[Cell]] = [
+        ["Commit", listed(record["commits"], 3)],
+        ["Branch", listed(record["branches"], 3)],
+        ["Working tree dirty", tree],
+        ["Scores, sha256", summary["scores_sha256"]],
+        ["Inputs, sha256 of all", f"{record['inputs_sha256']} ({plural(len(record['inputs']), 'file')})"],
+        *_pairs("Seeds: ", record["seeds"], most=12),
+        *_pairs("Machine: ", record["hardware"], most=3),
+        ["Versions", _versions(record["versions"])],
+        *_pairs("Digests: ", record["digests"], most=MOST_DIGESTS, length=12),
+        *_pairs("", {"Command": record["commands"]}, most=3),
+    ]
+    columns = [column("What", align="left"), column("Value", align="left", width="1fr")]
+    caption = f"Gathered from {plural(record['num_jobs'], 'job')}; every value is in summary.json."
+    return table("T5", "Provenance", columns, rows, size=7.5, caption=caption)
+
+
+def _versions(versions: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{name} {'/'.join(found)}" for name, found in versions.items()) or DASH
+
+
+def _pairs(
+    prefix: str, record: Mapping[str, Sequence[str]], *, most: int, length: int | None = None
+) -> list[list[Cell]]:
+    """Return a row for each key with its values, each cut to `length`."""
+    rows: list[list[Cell]] = []
+    for key, values in record.items():
+        rows.append([f"{prefix}{key}".replace("_", " "), listed([value[:length] for value in values], most)])
+    return rows
+
+
+def input_tables(summary: Summary) -> list[Block]:
+    """Return T6: files read, with their hashes; nothing where no job named any."""
+    inputs = summary["provenance"]["inputs"]
+    if not inputs:
+        return []
+    rows: list[list[Cell]] = [[path, digest[:16]] for path, digest in list(inputs.items())[:MOST_INPUTS]]
+    more = len(inputs) - len(rows)
+    caption = f"{more:,} more files are listed in summary.json." if more else ""
+    columns = [column("File", align="left"), column("sha256, first 16", align="left")]
+    return [table("T6", "Input files", columns, rows, caption=caption, size=7.0)]
+
+
+def deviations(summary: Summary) -> list[str]:
+    """Return how the study departs from IRIS's published protocol, one phrase each."""
+    study, protocol = summary["study"], summary["protocol"]
+    steps, episodes = protocol["env_step"], protocol["least_episodes"]
+    found = []
+    if len(summary["block"]["games"]) != IRIS_PROTOCOL["games"] or not summary["published"]:
+        found.append(f"games: {listed(study['games'], 4)} (IRIS: the 26 of Atari 100k)")
+    if len(study["seeds"]) != IRIS_PROTOCOL["seeds"]:
+        found.append(f"{plural(len(study['seeds']), 'seed')} per game (IRIS: 5)")
+    if steps != [IRIS_PROTOCOL["env_step"]]:
+        when = listed([count(step) for step in steps], 3)
+        found.append(f"final scores after {when} environment steps (IRIS: 100,000)")
+    if episodes != IRIS_PROTOCOL["episodes"]:
+        found.append(f"{plural(episodes, 'evaluation episode')} per run (IRIS: 100)")
+    if protocol["temperature"] != [IRIS_PROTOCOL["temperature"]]:
+        temperatures = listed([f"{value:g}" for value in protocol["temperature"]])
+        found.append(f"sampling temperature {temperatures} (IRIS: 0.5)")
+    if protocol["epsilon"] != [0.0]:
+        found.append(f"random actions with probability {protocol['epsilon']} (IRIS: 0)")
+    if protocol["sticky"] != [0.0]:
+        found.append("sticky actions (IRIS: none)")
+    if protocol["num_truncated"]:
+        share = percent(protocol["num_truncated"] / protocol["num_episodes"])
+        found.append(f"{share} of the final episodes reached the time limit")
+    if any(protocol["pretraining_env_steps"]):
+        found.append("some variants train on recorded steps, which count as environment steps (IRIS: none)")
+    return found
+
+
+def method_notes(summary: Summary) -> list[dict[str, str]]:
+    """Return the definitions that a reader needs to check the numbers."""
+    reps = f"{summary['study']['bootstrap_reps']:,}"
+    exact = {record["is_exact"] for record in summary["comparisons"].values()}
+    how = "every split" if exact == {True} else "10,000 random splits with the +1 correction"
+    notes = {
+        "Normalised score": "(score − random) / (human − random); random and human scores are those that"
+        " IRIS and rliable use."
+        " Toy games use perfect play instead of human play and say so.",
+        "Order of averaging": "episodes → mean of a run (variant, game, seed) → metrics over runs × games."
+        " An episode is never"
+        " treated as a run.",
+        "IQM, median, mean, optimality gap": "rliable's definitions: mean of the middle half of all runs;"
+        " median and mean of"
+        " the games' means; average shortfall below 1.",
+        "Intervals": f"95 % percentile intervals, {reps} stratified bootstrap resamples of runs within games"
+        " (rliable), the"
+        " generator seeded per variant and metric, so that other variants do not move an interval.",
+        "Probability of improvement": "P(X > Y) + P(X = Y)/2 over pairs of runs of a game, averaged over"
+        " games. It uses raw"
+        " scores, since ranks need no normalisation.",
+        "Test": "two-sided permutation test on the probability of improvement, labels permuted within each"
+        " game"
+        f" ({how}); Holm-adjusted over all variants against {summary['study']['baseline']}.",
+        "Missing runs": "aggregates use the largest block of games × seeds that every variant has; nothing"
+        " is imputed.",
+        "Deviations from IRIS's protocol": "; ".join(deviations(summary)) or "none",
+    }
+    return [{"term": term, "text": text} for term, text in notes.items()]

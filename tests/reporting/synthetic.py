@@ -1,0 +1,230 @@
+"""Made-up studies with plausible scores, so that a report can be built without training anything.
+
+Nothing here is a result: a run's score is drawn around the mean and with the spread of IRIS's published runs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from irisflow.statistics.reference import possible_range, published, reference
+from irisflow.statistics.scores import EpisodeScore, Run
+from irisflow.statistics.study import StudyDescription, VariantDescription
+
+QUESTIONS = {
+    "iris": "IRIS as published: the arm that all others are compared with.",
+    "fsq": "Does finite scalar quantization replace the learned codebook?",
+    "parallel": "Can one pass predict all tokens of a frame?",
+    "pretrained_tokenizer": "Does a tokenizer pretrained on recorded play help?",
+    "retnet": "Does retention replace attention?",
+}
+
+
+def study(
+    *, games: tuple[str, ...], num_variants: int, num_seeds: int, scale: str = "quick", episodes: int = 5
+) -> StudyDescription:
+    """Return a study's description, clearly named synthetic."""
+    variants = [VariantDescription(name, question) for name, question in QUESTIONS.items()][:num_variants]
+    return StudyDescription(
+        name=f"synthetic-{len(games)}x{num_seeds}x{num_variants}",
+        title="Synthetic study (made-up scores)",
+        scale=scale,
+        scale_note=f"Scale {scale}: synthetic scores, no agent was trained",
+        games=games,
+        variants=tuple(variants),
+        baseline="iris",
+        seeds=tuple(range(num_seeds)),
+        num_evaluation_episodes=episodes,
+        bootstrap_reps=500,
+        full_protocol=scale == "full",
+    )
+
+
+def _typical(game: str) -> tuple[float, float]:
+    """Return mean and spread of a run's score."""
+    if game in (iris := published("IRIS")):
+        return float(iris[game].mean()), float(iris[game].std(ddof=1)) + 1e-3
+    scale = reference(game)
+    return (0.3, 0.2) if scale is None else (scale.random + 0.6 * (scale.best - scale.random), 0.1)
+
+
+def episodes_of(
+    description: StudyDescription, *, shifts: dict[str, float] | None = None, num_evaluations: int = 8
+) -> list[EpisodeScore]:
+    """Return final and curve rows of every run; `shifts` adds normalised score to a variant."""
+    rows = []
+    for name in description.variant_names:
+        for game in description.games:
+            for seed in description.seeds:
+                rows += _run(
+                    description, Run(name, game, seed), (shifts or {}).get(name, 0.0), num_evaluations
+                )
+    return rows
+
+
+def _run(description: StudyDescription, run: Run, shift: float, num_evaluations: int) -> list[EpisodeScore]:
+    rng = np.random.default_rng([run.seed, *f"{run.variant}/{run.game}".encode()])
+    mean, spread = _typical(run.game)
+    scale = reference(run.game)
+    start = scale.random if scale else 0.0
+    span = scale.best - scale.random if scale else 1.0
+    skill = mean + rng.normal(0, spread) + shift * span
+    pretraining = 20_000 if "pretrained" in run.variant else 0
+    steps = [100_000 * (index + 1) // num_evaluations for index in range(num_evaluations)]
+    rows = []
+    for step in [step for step in steps if step > pretraining]:
+        level = start + (skill - start) * (1 - np.exp(-4 * step / 100_000))
+        rows += _episodes(run, "curve", step, pretraining, level + rng.normal(0, 0.3 * spread), 2, rng)
+    return rows + _episodes(
+        run, "final", 100_000, pretraining, skill, description.num_evaluation_episodes, rng
+    )
+
+
+def _episodes(
+    run: Run, split: str, step: int, pretraining: int, level: float, count: int, rng: np.random.Generator
+) -> list[EpisodeScore]:
+    low, high = possible_range(run.game) or (-np.inf, np.inf)
+    noise = 0.1 * (abs(level) + 1)
+    return [
+        EpisodeScore(
+            variant=run.variant,
+            axis="synthetic",
+            game=run.game,
+            seed=run.seed,
+            split=split,
+            env_step=step,
+            pretraining_env_steps=pretraining,
+            frames=4 * step,
+            episode=episode,
+            return_raw=float(np.clip(level + rng.normal(0, noise), low, high)),
+            length=int(rng.integers(100, 4000)),
+            truncated=False,
+            eval_seed=1000 + episode,
+            temperature=0.5,
+            epsilon=0.0,
+            sticky=0.0,
+            full_action_set=False,
+            checkpoint_sha256="0" * 64,
+            run_id="-".join(map(str, run)),
+        )
+        for episode in range(count)
+    ]
+
+
+def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
+    """Return one cost record per stage job."""
+    records = []
+    for name in description.variant_names:
+        for game in description.games:
+            for seed in description.seeds:
+                rng = np.random.default_rng([seed, *f"{name}/{game}".encode()])
+                for stage, seconds, steps in (("train_agent", 9000.0, 100_000), ("evaluate", 300.0, 20_000)):
+                    is_training = stage == "train_agent"
+                    records.append(
+                        {
+                            "stage": stage,
+                            "variant": name,
+                            "game": game,
+                            "seed": seed,
+                            "run_id": f"{name}-{game}-{seed}",
+                            "wall_s": seconds * float(rng.uniform(0.9, 1.2)),
+                            "env_steps": steps,
+                            "num_updates": {
+                                "tokenizer": 119_000,
+                                "world_model": 115_000,
+                                "actor_critic": 110_000,
+                            }
+                            if is_training
+                            else {},
+                            "peak_rss_mb": float(rng.uniform(3000, 3500)),
+                            "device": "cpu",
+                            "parameters": {
+                                "tokenizer": 7_600_000,
+                                "world_model": 7_900_000,
+                                "actor_critic": 6_600_000,
+                            }
+                            if is_training
+                            else None,
+                        }
+                    )
+    for game in description.games:
+        records.append(
+            {
+                **records[0],
+                "stage": "collect",
+                "variant": None,
+                "game": game,
+                "run_id": f"collect-{game}",
+                "wall_s": 40.0,
+                "num_updates": {},
+                "parameters": None,
+            }
+        )
+    return records
+
+
+def provenance_of(description: StudyDescription) -> list[dict[str, Any]]:
+    """Return one provenance record per training job."""
+    return [
+        {
+            "stage": stage,
+            "digest": f"{len(stage):02d}{len(name):02d}5ea1c0de",
+            "commit": "0123456789abcdef0123456789abcdef01234567",
+            "branch": "main",
+            "dirty": False,
+            "versions": {"python": "3.11.2", "torch": "2.13.0", "numpy": "2.4.6", "rliable": "1.2.0"},
+            "hardware": {"cpu": "Synthetic CPU", "cores": 2, "torch_threads": 1, "gpu": None},
+            "seeds": {"train": seed, "evaluation": "1000 + episode"},
+            "inputs": {f"results/synthetic/agents/{name}/{game}/seed-{seed}/agent.safetensors": "ab" * 32},
+            "command": "snakemake --cores 2 reports/summary.pdf",
+        }
+        for stage in ("train_agent", "evaluate")
+        for name in description.variant_names
+        for game in description.games
+        for seed in description.seeds
+    ]
+
+
+def metrics_of(description: StudyDescription) -> dict[Run, list[dict[str, float]]]:
+    """Return falling losses of every run."""
+    metrics = {}
+    for name in description.variant_names:
+        for game in description.games:
+            for seed in description.seeds:
+                rng = np.random.default_rng([seed, *f"{name}/{game}".encode()])
+                metrics[Run(name, game, seed)] = [
+                    {
+                        "epoch": epoch,
+                        "env_steps": 5000 * epoch,
+                        **{
+                            f"train/{part}/total_loss": float(np.exp(-epoch / 6) + 0.1 * rng.random())
+                            for part in ("tokenizer", "world_model", "actor_critic")
+                        },
+                    }
+                    for epoch in range(1, 21)
+                ]
+    return metrics
+
+
+def write_reconstructions(
+    description: StudyDescription, folder: Path, *, num_frames: int = 6
+) -> dict[tuple[str, str, int], Path]:
+    """Return run -> file of frames (a gradient with a bright square) and their noisy copies."""
+    paths = {}
+    for name in description.variant_names:
+        for game in description.games:
+            rng = np.random.default_rng([*f"{name}/{game}".encode()])
+            originals = np.empty((num_frames, 3, 64, 64), np.uint8)
+            for index in range(num_frames):
+                originals[index] = np.linspace(20, 120, 64)[:, None]
+                row, column = rng.integers(8, 52, 2)
+                originals[index, :, row : row + 5, column : column + 5] = 240
+            noisy = originals + rng.normal(0, 8, originals.shape)
+            path = folder / f"{name}-{game}.safetensors"
+            save_file(
+                {"originals": originals, "reconstructions": np.clip(noisy, 0, 255).astype(np.uint8)}, path
+            )
+            paths[name, game, description.seeds[0]] = path
+    return paths
