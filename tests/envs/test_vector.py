@@ -67,7 +67,7 @@ def test_a_killed_process_ends_the_work_with_one_line(parallel: ParallelEnvironm
 
 def test_a_silent_process_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
     os.kill(parallel._envs.processes[0].pid, signal.SIGSTOP)
-    with pytest.raises(EnvironmentFailure, match="2.0 second"):
+    with pytest.raises(EnvironmentFailure, match=r"2\.0 second"):
         parallel.step(np.zeros(2, np.int64))
 
 

@@ -112,7 +112,8 @@ class ReplayBuffer:
         lengths = self._lengths[episode_indices][:, None]
         mask = (time >= 0) & (time < lengths)
         steps = self._starts[episode_indices][:, None] + time.clip(0, lengths - 1)
-        cut = {name: array[steps % self.capacity_steps] for name, array in self._arrays.items()}
+        slots = steps % self.capacity_steps
+        cut = {name: array.take(slots, axis=0) for name, array in self._arrays.items()}
         for array in cut.values():
             array[~mask] = 0
         return _batch(cut, mask, time_limit_is_end=self.time_limit_is_end)
