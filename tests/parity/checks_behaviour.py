@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from checks_tokenizer import assert_each_near
+from checks_tokenizer import assert_losses_near
 from fixture import (
     LEARNING_RATE,
     MAX_NORM,
@@ -118,9 +118,7 @@ def _check_updates(model: CnnLstm, inputs: dict[str, Tensor], fixture: Fixture) 
             assert_near(norm, fixture.take("global_gradient_norm"), "global gradient norm")
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
         optimizer.step()
-    expected = fixture.take("losses_of_updates")
-    for index, name in enumerate(("actor", "value", "entropy")):
-        assert_each_near(torch.stack(losses)[:, index], expected[:, index], f"{name} loss of updates")
+    assert_losses_near(torch.stack(losses), fixture.take("losses_of_updates"))
 
 
 def check_returns(folder: Path) -> None:

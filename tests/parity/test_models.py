@@ -1,7 +1,7 @@
 """Our models reproduce the reference's numbers, and each check notices one changed number."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,15 @@ CHECKS: dict[str, tuple[Callable[[Path], None], ...]] = {
 MODELS = [name for name in CHECKS if name not in ("preprocess", "segments")]  # those are in test_data.py
 # A few members stand for many alike: each mutation costs up to a second.
 SAMPLED = {"gradient_norm/": 4, "encoder.": 4, "decoder.": 4, "transformer.": 4}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The reference's numbers come from one thread; another count sums in another order."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 @pytest.mark.parametrize("name", ["tokenizer_io", "world_model_io", "actor_critic_io", "returns"])
