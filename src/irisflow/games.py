@@ -11,6 +11,7 @@ ATARI_100K = (
 )  # fmt: skip
 TOY = ("Catch",)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
+GYMNASIUM_ID = re.compile(r"(?:[A-Za-z0-9_.]+:)?(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_.-]+-v\d+")
 ATARI_ID = re.compile(r"(?:ALE/)?([A-Za-z0-9]+?)(?:NoFrameskip|Deterministic)?-v\d+")
 
 
@@ -28,6 +29,8 @@ def game_of(env_id: str) -> str:
     if env_id in known_games():
         return env_id
     match = ATARI_ID.fullmatch(env_id)
+    if match is None and GYMNASIUM_ID.fullmatch(env_id):
+        return env_id
     if match is None:
         raise ConfigError(
             f"game {env_id!r} does not exist{nearest(env_id, known_games())}."

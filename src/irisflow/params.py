@@ -185,14 +185,28 @@ def _named_variants(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
 
 def _compose(overrides: list[str]) -> DictConfig:
     _check_groups(overrides)
+    placed = [_placed(override) for override in overrides]
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(PARAMS)):
-            return hydra_compose("config", overrides=[_placed(override) for override in overrides])
+            return hydra_compose("config", overrides=placed)
     except (HydraException, OmegaConfBaseException) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(f"configuration {' '.join(overrides)!r}: {reason}") from None
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        raise ConfigError(_composition_reason(cause, placed)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"a file under params/ is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _composition_reason(error: BaseException, overrides: list[str]) -> str:
+    """Return why Hydra refused: for an unknown key, the key, the nearest ones and all that its parent has."""
+    key = getattr(error, "full_key", None)
+    if not key or "not in struct" not in str(error):
+        return f"{' '.join(overrides)}: {' '.join(str(error).split())}"
+    groups = [override for override in overrides if (PARAMS / override.split("=")[0].split("@")[0]).is_dir()]
+    parent: Any = _compose(groups)
+    for part in key.split(".")[:-1]:
+        parent = parent[part]
+    allowed = [str(name) for name in parent]
+    return f"{key} does not exist{nearest(key.split('.')[-1], allowed)}. Allowed there: {', '.join(allowed)}."
 
 
 def _placed(override: str) -> str:
@@ -259,7 +273,7 @@ def _check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if isinstance(value, int | float) and not math.isfinite(value):
         raise ConfigError(f"{key} is {value}; allowed: a finite number.")
     if (least is not None and value < least) or (most is not None and value > most):
-        allowed = f"{'' if least is None else least}..{'' if most is None else most}"
+        allowed = f"{least} or more" if most is None else f"{least} to {most}"
         raise ConfigError(f"{key} is {value}; allowed: {allowed}.")
 
 

@@ -35,7 +35,9 @@ def folder(family: str) -> Path:
 
 def available(family: str) -> list[str]:
     """Return the names of a family's variants, sorted."""
-    return sorted(path.stem for path in folder(family).glob("*.py") if not path.stem.startswith(("_", "base")))
+    return sorted(
+        path.stem for path in folder(family).glob("*.py") if not path.stem.startswith(("_", "base"))
+    )
 
 
 def module_path(family: str, name: str) -> Path:

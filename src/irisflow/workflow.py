@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from irisflow import params, paths
+from irisflow import games, params, paths
 from irisflow.errors import ConfigError
 from irisflow.params import Choice
 from irisflow.study import Study
@@ -105,7 +105,11 @@ class StudyPlan:
         return files
 
     def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
-        """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
+        """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ...
+
+        Raises ConfigError for a game that does not exist.
+        """
+        games.game_of(game)
         choice = Choice(scale, overrides=tuple(self.study.overrides), **groups)
         return params.digest(stage, params.compose(choice), game, int(seed))
 

@@ -47,6 +47,9 @@ def digest(stage):
     """Return a params function: the digest of what a stage reads for a rule's wildcards."""
 
     def function(wildcards):
-        return PLAN.digest(stage, **dict(wildcards.items()))
+        try:
+            return PLAN.digest(stage, **dict(wildcards.items()))
+        except IrisflowError as error:
+            sys.exit(f"irisflow: {error}")
 
     return function

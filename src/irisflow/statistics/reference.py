@@ -4,7 +4,6 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -12,8 +11,6 @@ from jaxtyping import Float
 PUBLISHED = Path(__file__).with_name("published.csv")
 PUBLISHED_SHA256 = "a76f9f9a49f62bd7dd145ecdc892ed3c4515eae52616ff45802135fc712b3beb"
 SCORE_RANGE = {"Pong": (-21.0, 21.0), "Boxing": (-100.0, 100.0), "Freeway": (0.0, 34.0), "Catch": (-1.0, 1.0)}
-
-Normalisable = TypeVar("Normalisable", float, "np.ndarray[Any, Any]")
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,13 @@ class Reference:
     best_label: str
     source: str
 
-    def normalise(self, score: Normalisable) -> Normalisable:
+    def normalise(self, score: float) -> float:
         """Return (score - random) / (best - random): the human-normalised score where `best` is human."""
         return (score - self.random) / (self.best - self.random)
+
+    def normalise_runs(self, scores: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "runs"]:
+        """Return `normalise` of every run."""
+        return (scores - self.random) / (self.best - self.random)
 
 
 TOY_REFERENCES = {
@@ -65,7 +66,7 @@ def published_normalised(algorithm: str, games: tuple[str, ...]) -> Float[np.nda
     for game in games:
         scale = reference(game)
         assert scale is not None, f"{game} has no reference scores"
-        columns.append((raw[game] - scale.random) / (scale.best - scale.random))
+        columns.append(scale.normalise_runs(raw[game]))
     return np.stack(columns, axis=1)
 
 

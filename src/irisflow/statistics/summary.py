@@ -70,7 +70,7 @@ def normalised_matrix(raw: Scores, block: Block, games: Sequence[str]) -> Scores
     """Return the normalised scores of those games of the block that have reference scores."""
     scales = {game: reference(game) for game in games}
     columns = [
-        scale.normalise(raw[:, block.games.index(game)])
+        scale.normalise_runs(raw[:, block.games.index(game)])
         for game, scale in scales.items()
         if scale is not None
     ]
