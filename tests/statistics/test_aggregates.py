@@ -1,0 +1,146 @@
+"""Aggregates against the published ones, rliable's own functions, and answers known beforehand."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from rliable import library, metrics
+
+from irisflow.envs.toy import Catch
+from irisflow.games import ATARI_100K
+from irisflow.statistics import aggregate
+from irisflow.statistics.reference import (
+    PUBLISHED,
+    PUBLISHED_SHA256,
+    published_normalised,
+    reference,
+)
+
+
+def scores(num_runs: int = 5, num_games: int = 6, shift: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Return normalised scores of made-up runs."""
+    return np.random.default_rng(seed).normal(0.5 + shift, 0.4, (num_runs, num_games))
+
+
+def test_the_published_scores_are_the_file_that_was_checked() -> None:
+    assert hashlib.sha256(PUBLISHED.read_bytes()).hexdigest() == PUBLISHED_SHA256
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "iqm", "mean", "median", "gap"),
+    [
+        ("SimPLe", 0.130, 0.332, 0.134, 0.729),
+        ("TWM", 0.459, 0.956, 0.505, 0.513),
+        ("DreamerV3-2023", 0.487, 1.124, 0.485, 0.510),
+        ("IRIS", 0.501, 1.046, 0.289, 0.512),
+        ("DIAMOND", 0.641, 1.459, 0.373, 0.480),
+        ("REM", 0.673, 1.222, 0.280, 0.482),
+        ("Delta-IRIS", 0.682, 1.383, 0.594, 0.443),
+        ("Simulus", 0.990, 1.645, 0.982, 0.412),
+        ("EfficientZero", 1.047, 1.943, 1.090, 0.367),
+    ],
+)
+def test_published_aggregates_are_reproduced_to_three_digits(
+    algorithm: str, iqm: float, mean: float, median: float, gap: float
+) -> None:
+    found = aggregate.point_aggregates(published_normalised(algorithm, ATARI_100K))
+    assert found.round(3).tolist() == [iqm, median, mean, gap]
+
+
+def test_random_play_in_catch_scores_what_the_reference_says() -> None:
+    env, rng = Catch(), np.random.default_rng(0)
+    returns = []
+    for ball in range(3000):
+        env.reset(seed=ball)
+        total, is_over = 0.0, False
+        while not is_over:
+            _, reward, is_over, _, _ = env.step(int(rng.integers(3)))
+            total += reward
+        returns.append(total)
+    expected = reference("Catch")
+    assert expected is not None and expected.best == 1.0
+    assert abs(np.mean(returns) - expected.random) < 4 * np.std(returns) / np.sqrt(len(returns))
+
+
+def test_a_game_without_reference_has_none() -> None:
+    assert reference("MyOwnGame-v0") is None
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 26), (2, 3, 1), (1, 1, 4), (7, 7, 5)])
+def test_probability_of_improvement_equals_rliables(shape: tuple[int, int, int]) -> None:
+    num_x, num_y, num_games = shape
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 5, (num_x, num_games)) * 1.0, rng.integers(0, 5, (num_y, num_games)) * 1.0
+    ours = aggregate.probability_of_improvement(x, y)
+    assert ours == pytest.approx(metrics.probability_of_improvement(x, y), abs=1e-12)
+
+
+@pytest.mark.parametrize("num_values", [1, 2, 3, 4, 5, 7, 8, 130])
+def test_our_iqm_equals_rliables(num_values: int) -> None:
+    values = np.random.default_rng(1).normal(size=(num_values, 1))
+    assert aggregate.iqm(values) == pytest.approx(metrics.aggregate_iqm(values), abs=1e-12)
+
+
+def test_performance_profile_equals_rliables() -> None:
+    x, thresholds = scores(), np.linspace(-1, 2, 31)
+    ours = [share.value for share in aggregate.performance_profile(x, thresholds, name="x", reps=10)]
+    assert ours == pytest.approx(library.score_distributions(x, thresholds).tolist(), abs=1e-12)
+
+
+def test_intervals_are_those_of_rliable_with_its_own_metric() -> None:
+    x, y = scores(4, 3), scores(4, 3, shift=0.2, seed=1)
+    ours = aggregate.improvement(x, y, names=("x", "y"), reps=300)
+    with aggregate.seeded("improvement", "x", "y"):
+        _, theirs = library.get_interval_estimates(
+            {"x,y": [x, y]}, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]), reps=300
+        )
+    assert [ours.low, ours.high] == pytest.approx(theirs["x,y"].ravel().tolist(), abs=1e-12)
+
+
+def test_the_interval_of_a_variant_does_not_depend_on_what_was_computed_before() -> None:
+    alone = aggregate.aggregates(scores(), name="fsq", reps=100)
+    aggregate.aggregates(scores(seed=9), name="other", reps=100)
+    np.random.default_rng().normal()
+    assert aggregate.aggregates(scores(), name="fsq", reps=100) == alone
+
+
+def test_the_global_generator_is_left_as_it_was() -> None:
+    np.random.seed(5)
+    expected = np.random.rand()
+    np.random.seed(5)
+    aggregate.aggregates(scores(), name="fsq", reps=20)
+    assert np.random.rand() == expected
+
+
+def test_one_seed_has_no_interval() -> None:
+    one = scores(num_runs=1)
+    assert all(metric.low is None for metric in aggregate.aggregates(one, name="x", reps=50).values())
+    assert aggregate.improvement(one, one, names=("x", "y"), reps=50) == aggregate.Estimate(0.5)
+    assert aggregate.iqm_curve(one[:, :, None], name="x", reps=50)[0].low is None
+    assert aggregate.performance_profile(one, np.array([0.0]), name="x", reps=50)[0].low is None
+
+
+def test_the_two_directions_of_an_improvement_mirror_each_other() -> None:
+    x, y = scores(), scores(seed=1)
+    forth = aggregate.improvement(x, y, names=("b", "a"), reps=200)
+    back = aggregate.improvement(y, x, names=("a", "b"), reps=200)
+    assert forth.low is not None and back.high is not None
+    assert (forth.value, forth.low) == pytest.approx((1 - back.value, 1 - back.high))
+
+
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    hits = 0
+    for draw in range(100):
+        x = np.random.default_rng(draw).normal(0.5, 0.3, (10, 8))
+        mean = aggregate.aggregates(x, name=str(draw), reps=100)["mean"]
+        assert mean.low is not None and mean.high is not None
+        hits += mean.low <= 0.5 <= mean.high
+    assert 0.86 <= hits / 100 <= 0.99
+
+
+def test_an_iqm_curve_has_the_iqm_of_each_step() -> None:
+    steps = np.stack([scores(), scores(shift=1.0, seed=2)], axis=2)
+    curve = aggregate.iqm_curve(steps, name="x", reps=50)
+    assert [point.value for point in curve] == pytest.approx(
+        [aggregate.iqm(steps[:, :, 0]), aggregate.iqm(steps[:, :, 1])]
+    )
