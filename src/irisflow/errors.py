@@ -28,7 +28,7 @@ class ResourceError(IrisflowError):
     exit_code = 4
 
 
-class EnvironmentFailure(IrisflowError):
+class EnvironmentFailure(IrisflowError):  # noqa: N818 - EnvironmentError is a builtin
     """A game or one of its processes failed."""
 
     exit_code = 5

@@ -36,8 +36,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "~training.tokenizer.steps_per_epoch",
     ),
     "pretrain_world_model": (
-        "common.seed", "common.num_threads", "common.device", "common.sequence_length", "env.train", "tokenizer", "world_model",
-        "corpus", "pretraining.world_model", "training.learning_rate", "training.sample_by", "training.world_model",
+        "common.seed", "common.num_threads", "common.device", "common.sequence_length", "env.train",
+        "tokenizer", "world_model", "corpus", "pretraining.world_model", "training.learning_rate", "training.sample_by", "training.world_model",
         "~training.world_model.start_after_epochs", "~training.world_model.steps_per_epoch",
     ),
     "train_agent": (
@@ -188,7 +188,7 @@ def _compose(overrides: list[str]) -> DictConfig:
     placed = [_placed(override) for override in overrides]
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(PARAMS)):
-            return hydra_compose("config", overrides=placed)
+            return cast(DictConfig, hydra_compose("config", overrides=placed))
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         raise ConfigError(_composition_reason(cause, placed)) from None
@@ -241,6 +241,7 @@ def checked(composed: DictConfig) -> DictConfig:
         named = {} if family == "reconstruction" else {"name": settings["name"]}
         OmegaConf.update(typed, key, {**named, **variants.checked(family, settings, key)}, merge=False)
     _check_agreement(typed)
+    _check_collection(typed)
     return typed
 
 
@@ -301,6 +302,17 @@ def _check_agreement(settings: DictConfig) -> None:
             f"common.sequence_length is {settings.common.sequence_length}; allowed: up to world_model.max_blocks"
             f" ({settings.world_model.max_blocks})."
         )
+
+
+def _check_collection(settings: DictConfig) -> None:
+    """Raise ConfigError for a collection that the collector or the evaluation cannot do."""
+    train, test = settings.collection.train, settings.collection.test
+    if train.num_envs != 1:
+        raise ConfigError(f"collection.train.num_envs is {train.num_envs}; allowed: 1, as in IRIS.")
+    if not train.config.num_steps or train.config.num_episodes:
+        raise ConfigError("collection.train.config: give num_steps, 1 or more, and no num_episodes.")
+    if not test.config.num_episodes or test.config.num_steps:
+        raise ConfigError("collection.test.config: give num_episodes, 1 or more, and no num_steps.")
 
 
 def _get(tree: Mapping[str, Any], key: str) -> Any:

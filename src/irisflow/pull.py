@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from irisflow.errors import DataError
 
@@ -31,6 +32,9 @@ def pull(*, remote: str | None, study: str | None) -> None:
 
 
 def _step(command: list[str], failure: str) -> None:
-    environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
     if subprocess.run(command, env=environment, check=False).returncode:
         raise DataError(f"{failure} ({' '.join(command)}).")

@@ -13,6 +13,8 @@ from irisflow.records import Batch, Episode
 
 FIELDS = tuple(field.name for field in fields(Episode))
 
+SampleBy = Literal["episode", "step"]
+
 
 class ReplayBuffer:
     """Episodes of agent steps, of which the last may still be open, that is, growing.
@@ -124,7 +126,7 @@ class ReplayBuffer:
         length: int,
         *,
         anchor: Literal["start", "end"],
-        sample_by: Literal["episode", "step"] = "episode",
+        sample_by: SampleBy = "episode",
         rng: np.random.Generator,
     ) -> Batch:
         """Return `num` random segments of `length` steps.

@@ -13,9 +13,10 @@ from irisflow.storage import open_artefact
 
 
 def load_weights(module: nn.Module, folder: Path, *, kind: str, part: str | None = None) -> dict[str, Any]:
-    """Load `<kind>.safetensors` of an artefact into a module and return what the artefact says of itself.
+    """Load an artefact's weights into a module and return what the artefact says of itself.
 
-    All of it is loaded, or the part of an agent that `part` names. Raises DataError if the artefact is missing, damaged, or does not fit: then nothing was loaded.
+    They are all of `<kind>.safetensors`, or the part of an agent that `part` names. Raises DataError if the artefact is
+    missing, damaged, or does not fit: then nothing was loaded.
     """
     artefact = open_artefact(folder, kind=kind)
     path = folder / f"{kind}.safetensors"

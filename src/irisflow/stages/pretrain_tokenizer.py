@@ -8,7 +8,7 @@ from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
 from irisflow.tokenizer.tokenizer import build_tokenizer
 from irisflow.training.device import choose_device
-from irisflow.training.losses import tokenizer_loss
+from irisflow.training.losses import sample_rule, tokenizer_loss
 from irisflow.training.optim import tokenizer_optimizer
 from irisflow.training.pretrain import pretrain
 
@@ -28,7 +28,7 @@ def run(request: RunRequest) -> None:
             numpy_stream(request.seed, request.stage),
             device,
             batch_size=training.batch_num_samples,
-            sample_by=settings.training.sample_by,
+            sample_by=sample_rule(settings.training),
         )
         result = pretrain(
             "tokenizer",

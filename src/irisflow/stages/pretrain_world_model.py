@@ -11,7 +11,7 @@ from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
 from irisflow.tokenizer.tokenizer import build_tokenizer
 from irisflow.training.device import choose_device
-from irisflow.training.losses import world_model_loss
+from irisflow.training.losses import sample_rule, world_model_loss
 from irisflow.training.optim import world_model_optimizer
 from irisflow.training.pretrain import pretrain
 from irisflow.world_model.world_model import build_world_model
@@ -42,7 +42,7 @@ def run(request: RunRequest) -> None:
             device,
             batch_size=training.batch_num_samples,
             length=settings.common.sequence_length,
-            sample_by=settings.training.sample_by,
+            sample_by=sample_rule(settings.training),
         )
         optimizer = world_model_optimizer(
             world_model, learning_rate=settings.training.learning_rate, weight_decay=training.weight_decay

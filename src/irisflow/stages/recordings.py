@@ -18,7 +18,10 @@ from irisflow.training.pretrain import Pretrained, as_replay
 
 
 def recordings(request: RunRequest) -> tuple[ReplayBuffer, dict[Path, int]]:
-    """Return the recorded steps that the corpus names, and how many each file holds. Raises DataError for a missing or other file."""
+    """Return the recorded steps that the corpus names, and how many each file holds.
+
+    Raises DataError for a file that is missing, damaged, or of another game.
+    """
     path = paths.recording(request.scale, request.game, request.seed)
     episodes, about = load_episodes(path)
     if about.get("game") != request.game:

@@ -32,7 +32,10 @@ class RunRequest:
         digest: str | None,
         **groups: str,
     ) -> Self:
-        """Return the request if its names exist and the digest, where one was planned, still holds, else raise ConfigError."""
+        """Return the request.
+
+        Raises ConfigError if a name does not exist, or the digest is not the one that was planned.
+        """
         for group, name in {"scale": scale, **groups}.items():
             params.check_choice(group, name)
         games.check_name("game", game)
@@ -87,7 +90,10 @@ class StudyRequest:
     def checked(
         cls, stage: str, name: str, scale: str | None, overrides: list[str], digest: str | None
     ) -> Self:
-        """Return the request if the study exists and the digest, where one was planned, still holds, else raise ConfigError."""
+        """Return the request.
+
+        Raises ConfigError if the study does not exist, or the digest is not the one that was planned.
+        """
         study = load_study(name, scale=scale, overrides=overrides or None)
         computed = params.digest_of_values(stage, study_values(study, stage))
         _check_digest(stage, planned=digest, computed=computed)

@@ -21,6 +21,7 @@ def choose_device(name: str, *, num_threads: int) -> torch.device:
         raise ConfigError(f"common.device is {name!r}; allowed: auto, cpu, cuda:0, cuda:1, ...")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(
-            f"common.device is {name!r} but this machine has {torch.cuda.device_count()} CUDA devices. Type common.device=cpu."
+            f"common.device is {name!r} but this machine has {torch.cuda.device_count()} CUDA devices."
+            " Type common.device=cpu."
         )
     return device

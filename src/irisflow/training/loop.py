@@ -22,7 +22,7 @@ from irisflow.evaluation.play import PlayedEpisode
 from irisflow.randomness import numpy_stream, torch_stream
 from irisflow.records import Loss
 from irisflow.training.checkpoint import as_arrays, optimizer_state, restore_optimizer
-from irisflow.training.losses import tokenizer_loss, world_model_loss
+from irisflow.training.losses import sample_rule, tokenizer_loss, world_model_loss
 from irisflow.training.optim import optimizers
 from irisflow.training.policy import AgentPolicy
 from irisflow.training.testing import Tester, sample_frames
@@ -152,7 +152,7 @@ class Trainer:
                 agent.tokenizer,
                 *sources,
                 batch_size=training.tokenizer.batch_num_samples,
-                sample_by=training.sample_by,
+                sample_by=sample_rule(training),
             ),
             "world_model": world_model_loss(
                 agent.tokenizer,
@@ -160,7 +160,7 @@ class Trainer:
                 *sources,
                 batch_size=training.world_model.batch_num_samples,
                 length=self.settings.common.sequence_length,
-                sample_by=training.sample_by,
+                sample_by=sample_rule(training),
             ),
             "actor_critic": self._actor_critic_loss(),
         }
@@ -168,7 +168,7 @@ class Trainer:
     def _actor_critic_loss(self) -> Callable[[], Loss]:
         training = self.settings.training.actor_critic
         batch_size, length = training.batch_num_samples, training.burn_in + 1
-        horizon, sample_by = training.imagine_horizon, self.settings.training.sample_by
+        horizon, sample_by = training.imagine_horizon, sample_rule(self.settings.training)
         weights = {
             "gamma": training.gamma,
             "lambda_": training.lambda_,

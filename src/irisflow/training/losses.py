@@ -1,14 +1,21 @@
 """Losses of the tokenizer and the world model on freshly sampled batches: training and pretraining use the same ones."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 
-from irisflow.data.replay import ReplayBuffer
+from irisflow import schema
+from irisflow.data.replay import ReplayBuffer, SampleBy
 from irisflow.records import Batch, Loss, TokenBatch
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
+
+
+def sample_rule(training: schema.Training) -> SampleBy:
+    """Return how episodes are drawn; the schema allows no other word."""
+    return cast(SampleBy, training.sample_by)
 
 
 def tokenizer_loss(
@@ -18,7 +25,7 @@ def tokenizer_loss(
     device: torch.device,
     *,
     batch_size: int,
-    sample_by: str,
+    sample_by: SampleBy,
 ) -> Callable[[], Loss]:
     """Return a function that draws single frames and returns the tokenizer's loss on them."""
 
@@ -38,7 +45,7 @@ def world_model_loss(
     *,
     batch_size: int,
     length: int,
-    sample_by: str,
+    sample_by: SampleBy,
 ) -> Callable[[], Loss]:
     """Return a function that draws segments, encodes them with the present tokenizer and returns the world model's loss."""
 

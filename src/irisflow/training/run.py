@@ -52,7 +52,7 @@ def train(
     digest: str,
     what: str,
     sinks: Sequence[MetricsSink] = (),
-    after_epoch: EpochHook = lambda history, trainer: None,
+    after_epoch: EpochHook | None = None,
 ) -> History:
     """Return the history of the whole run, of which only the part after the checkpoint is done now."""
     history = _resumed(trainer, cost, checkpoint=checkpoint, digest=digest, what=what)
@@ -67,7 +67,8 @@ def train(
         rate = (cost.wall_s - start) / (report.epoch - first)
         left = rate * (settings.common.epochs - report.epoch)
         say(f"{what} {_summary(report, settings.common.epochs)}, {tqdm.format_interval(left)} left")
-        after_epoch(history, trainer)
+        if after_epoch is not None:
+            after_epoch(history, trainer)
     return history
 
 

@@ -41,7 +41,8 @@ class Tester:
 
     @torch.no_grad()
     def _losses(self, dataset: ReplayBuffer, epoch: int) -> dict[str, float]:
-        evaluation, metrics = self.settings.evaluation, {}
+        evaluation = self.settings.evaluation
+        metrics: dict[str, float] = {}
         if epoch > evaluation.tokenizer.start_after_epochs:
             means = self._mean(dataset, evaluation.tokenizer.batch_num_samples, 1)
             metrics |= {f"tokenizer/eval/{term}": value for term, value in means.items()}
@@ -52,7 +53,10 @@ class Tester:
         return metrics
 
     def _mean(self, dataset: ReplayBuffer, batch_size: int, length: int) -> dict[str, float]:
-        """Return the unweighted mean over batches of consecutive chunks; no batch mixes episodes, the last chunk is padded."""
+        """Return the unweighted mean over batches of consecutive chunks.
+
+        No batch mixes episodes; the last chunk of an episode is padded.
+        """
         history = []
         for index, steps in enumerate(dataset.lengths):
             starts = np.arange(0, steps, length)
@@ -82,7 +86,8 @@ def sample_frames(played: list[PlayedEpisode], num_frames: int) -> UInt8[np.ndar
     frames = np.concatenate(
         [episode.episode.observations for episode in played if episode.episode is not None]
     )
-    return frames[np.linspace(0, len(frames) - 1, num_frames).astype(int)]
+    chosen: np.ndarray = frames[np.linspace(0, len(frames) - 1, num_frames).astype(int)]
+    return chosen
 
 
 def _with_total(loss: Loss) -> dict[str, torch.Tensor]:
