@@ -98,7 +98,11 @@ def _add_study_arguments(command: argparse.ArgumentParser, _stage: str) -> None:
 
 def _add_common_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--override", action="append", default=[], metavar="KEY=VALUE", help="change one key; may be repeated"
+        "--override",
+        action="append",
+        default=json.loads(os.environ.get("IRISFLOW_OVERRIDES", "[]")),  # set by the Snakefile
+        metavar="KEY=VALUE",
+        help="change one key; may be repeated",
     )
     command.add_argument("--digest", default=None, help="refuse to run if the configuration's digest differs")
 

@@ -1,6 +1,5 @@
 """What a study makes: the files of its runs and the digest of each stage. Used by the Snakefile."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,11 +29,6 @@ class StudyPlan:
     """The artefacts that a study needs, as paths."""
 
     study: Study
-
-    @property
-    def override_arguments(self) -> str:
-        """The study's overrides as arguments of the `irisflow` command, quoted."""
-        return shlex.join([part for override in self.study.overrides for part in ("--override", override)])
 
     @cached_property
     def recordings(self) -> list[Path]:

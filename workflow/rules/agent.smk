@@ -5,16 +5,19 @@ rule train_agent:
     input:
         lambda wildcards: PLAN.initial_weights(**dict(wildcards.items())),
     output:
-        multiext(str(paths.agent("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.AGENT_FILES),
-    params:
-        digest=digest("train_agent"),
-    threads: JOB_CORES
-    resources:
-        gpu=0,
+        multiext(
+            str(paths.agent("{scale}", "{variant}", "{game}", "{seed}")) + "/",
+            *paths.AGENT_FILES,
+        ),
     log:
         "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.benchmark.tsv"
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    params:
+        digest=digest("train_agent"),
     shell:
-        "{IRISFLOW} train-agent --scale {wildcards.scale} --variant {wildcards.variant} --game {wildcards.game}"
-        " --seed {wildcards.seed} --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        "python -m irisflow train-agent --scale {wildcards.scale} --variant {wildcards.variant} --game {wildcards.game}"
+        " --seed {wildcards.seed} --digest {params.digest} 2>&1 | tee {log}"

@@ -1,13 +1,20 @@
 # The study, what it plans, and the functions that give rules their inputs and digests. No rules.
 
+import json
 import os
 import sys
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
-# The code of this checkout runs, also where the environment belongs to another one.
+# Jobs run this Python and the code of this checkout, whatever is on the caller's PATH.
 sys.path.insert(0, str(ROOT / "src"))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+for variable, first in (
+    ("PATH", Path(sys.executable).parent),
+    ("PYTHONPATH", ROOT / "src"),
+):
+    os.environ[variable] = os.pathsep.join(
+        [str(first), os.environ.get(variable, "")]
+    ).rstrip(os.pathsep)
 
 from irisflow import params, paths  # noqa: E402
 from irisflow.errors import IrisflowError  # noqa: E402
@@ -17,14 +24,21 @@ from irisflow.workflow import StudyPlan, check_config  # noqa: E402
 
 try:
     check_config(config)
-    STUDY = load_study(config["study"], scale=config.get("scale"), overrides=config.get("overrides"))
+    STUDY = load_study(
+        config["study"], scale=config.get("scale"), overrides=config.get("overrides")
+    )
     PLAN = StudyPlan(STUDY)
 except IrisflowError as error:
     sys.exit(f"irisflow: {error}")
 
-IRISFLOW = f"{sys.executable} -m irisflow"
-RECORDINGS, PRETRAINED, AGENTS, SCORES = PLAN.recordings, PLAN.pretrained, PLAN.agents, PLAN.scores
-OVERRIDES = PLAN.override_arguments
+# Not on the jobs' command lines, which Snakemake compares: an override re-plans what reads its key, by the digest.
+os.environ.update(IRISFLOW_OVERRIDES=json.dumps(STUDY.overrides))
+RECORDINGS, PRETRAINED, AGENTS, SCORES = (
+    PLAN.recordings,
+    PLAN.pretrained,
+    PLAN.agents,
+    PLAN.scores,
+)
 
 # `--cores 8` on two cores must not start eight jobs that fight over them: a training job claims its share of what
 # was given, so that no more run at once than there are real cores. It computes with common.num_threads threads.

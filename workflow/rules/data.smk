@@ -3,14 +3,17 @@
 
 rule collect:
     output:
-        [paths.recording("{scale}", "{game}", "{seed}", kind) for kind in paths.RECORDING_KINDS],
-    params:
-        digest=digest("collect"),
-    threads: JOB_CORES
+        [
+            paths.recording("{scale}", "{game}", "{seed}", kind)
+            for kind in paths.RECORDING_KINDS
+        ],
     log:
         "logs/{scale}/collect/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/collect/{game}/seed-{seed}.benchmark.tsv"
+    threads: JOB_CORES
+    params:
+        digest=digest("collect"),
     shell:
-        "{IRISFLOW} collect --scale {wildcards.scale} --game {wildcards.game} --seed {wildcards.seed}"
-        " --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        "python -m irisflow collect --scale {wildcards.scale} --game {wildcards.game} --seed {wildcards.seed}"
+        " --digest {params.digest} 2>&1 | tee {log}"

@@ -5,16 +5,19 @@ rule evaluate:
     input:
         paths.weights(paths.agent("{scale}", "{variant}", "{game}", "{seed}"), "agent"),
     output:
-        multiext(str(paths.scores("{scale}", "{variant}", "{game}", "{seed}")) + "/", *paths.SCORES_FILES),
-    params:
-        digest=digest("evaluate"),
-    threads: JOB_CORES
-    resources:
-        gpu=0,
+        multiext(
+            str(paths.scores("{scale}", "{variant}", "{game}", "{seed}")) + "/",
+            *paths.SCORES_FILES,
+        ),
     log:
         "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.benchmark.tsv"
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    params:
+        digest=digest("evaluate"),
     shell:
-        "{IRISFLOW} evaluate --scale {wildcards.scale} --variant {wildcards.variant} --game {wildcards.game}"
-        " --seed {wildcards.seed} --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        "python -m irisflow evaluate --scale {wildcards.scale} --variant {wildcards.variant} --game {wildcards.game}"
+        " --seed {wildcards.seed} --digest {params.digest} 2>&1 | tee {log}"

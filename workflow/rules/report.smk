@@ -6,15 +6,15 @@ rule aggregate:
         PLAN.records,
     output:
         multiext(str(paths.study("{scale}", "{study}")) + "/", *paths.STUDY_FILES),
-    params:
-        digest=lambda wildcards: PLAN.study_digest("aggregate"),
     log:
         "logs/{scale}/aggregate/{study}.log",
     benchmark:
         "logs/{scale}/aggregate/{study}.benchmark.tsv"
+    params:
+        digest=lambda wildcards: PLAN.study_digest("aggregate"),
     shell:
-        "{IRISFLOW} aggregate --study {wildcards.study} --scale {wildcards.scale}"
-        " --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        "python -m irisflow aggregate --study {wildcards.study} --scale {wildcards.scale}"
+        " --digest {params.digest} 2>&1 | tee {log}"
 
 
 rule report:
@@ -25,14 +25,14 @@ rule report:
         pdf="reports/summary.pdf",
         json="reports/summary.json",
         figures=directory("reports/figures"),
-    params:
-        digest=lambda wildcards: PLAN.study_digest("report"),
-        study=STUDY.name,
-        scale=STUDY.scale,
     log:
         "logs/report.log",
     benchmark:
         "logs/report.benchmark.tsv"
+    params:
+        digest=lambda wildcards: PLAN.study_digest("report"),
+        study=STUDY.name,
+        scale=STUDY.scale,
     shell:
-        "{IRISFLOW} report --study {params.study} --scale {params.scale}"
-        " --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        "python -m irisflow report --study {params.study} --scale {params.scale}"
+        " --digest {params.digest} 2>&1 | tee {log}"

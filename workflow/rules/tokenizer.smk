@@ -8,16 +8,16 @@ rule pretrain_tokenizer:
         recording=paths.recording("{scale}", "{game}", "{seed}"),
     output:
         multiext(f"{TOKENIZER}/", *paths.TOKENIZER_FILES),
-    params:
-        digest=digest("pretrain_tokenizer"),
-    threads: JOB_CORES
-    resources:
-        gpu=0,
     log:
         "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    params:
+        digest=digest("pretrain_tokenizer"),
     shell:
-        "{IRISFLOW} pretrain-tokenizer --scale {wildcards.scale} --tokenizer {wildcards.tokenizer}"
+        "python -m irisflow pretrain-tokenizer --scale {wildcards.scale} --tokenizer {wildcards.tokenizer}"
         " --corpus {wildcards.corpus} --game {wildcards.game} --seed {wildcards.seed}"
-        " --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        " --digest {params.digest} 2>&1 | tee {log}"

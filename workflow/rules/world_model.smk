@@ -1,6 +1,8 @@
 # A world model pretrained on recordings, over the tokens of a pretrained tokenizer.
 
-WORLD_MODEL = paths.world_model("{scale}", "{world_model}", "{tokenizer}", "{corpus}", "{game}", "{seed}")
+WORLD_MODEL = paths.world_model(
+    "{scale}", "{world_model}", "{tokenizer}", "{corpus}", "{game}", "{seed}"
+)
 
 
 rule pretrain_world_model:
@@ -9,16 +11,16 @@ rule pretrain_world_model:
         tokenizer=paths.weights(TOKENIZER, "tokenizer"),
     output:
         multiext(f"{WORLD_MODEL}/", *paths.WORLD_MODEL_FILES),
-    params:
-        digest=digest("pretrain_world_model"),
-    threads: JOB_CORES
-    resources:
-        gpu=0,
     log:
         "logs/{scale}/pretrain_world_model/{world_model}/{tokenizer}/{corpus}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/pretrain_world_model/{world_model}/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
+    threads: JOB_CORES
+    resources:
+        gpu=0,
+    params:
+        digest=digest("pretrain_world_model"),
     shell:
-        "{IRISFLOW} pretrain-world-model --scale {wildcards.scale} --world-model {wildcards.world_model}"
+        "python -m irisflow pretrain-world-model --scale {wildcards.scale} --world-model {wildcards.world_model}"
         " --tokenizer {wildcards.tokenizer} --corpus {wildcards.corpus} --game {wildcards.game}"
-        " --seed {wildcards.seed} --digest {params.digest} {OVERRIDES} 2>&1 | tee {log}"
+        " --seed {wildcards.seed} --digest {params.digest} 2>&1 | tee {log}"

@@ -19,10 +19,10 @@ from irisflow.reporting.style import Summary, drawing_style, looks, number, vari
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
-FRAME_WIDTH = 14.2  # of many frames: three rows of pictures fit on a page
+FRAME_WIDTHS = {1: 14.2, 2: 14.2, 3: 14.2, 4: 12.6, 5: 12.6}  # three rows of pictures fit on a page
 LARGEST_FRAME_WIDTH = 24.0
 FEW_GAMES = 3
-MOST_PICTURES_ACROSS = 4
+MOST_PICTURES_ACROSS = 5
 MANY_PICTURES = 12
 Key = tuple[str, str, int]
 Block = dict[str, Any]
@@ -209,9 +209,10 @@ def _picture_blocks(
     first = {(variant, game): seed for variant, game, seed in sorted(frames, reverse=True)}
     games = [game for game in summary["study"]["games"] if any((name, game) in first for name in names)]
     is_many = len(first) > MANY_PICTURES
+    small = FRAME_WIDTHS[num_columns]
     num_saved = max(len(found.originals) for found in frames.values())
-    num_shown = min(5 if is_many else 8, num_saved, int(PAGE_WIDTH / num_columns / FRAME_WIDTH) - 1)
-    cells = []
+    num_shown = min(5 if is_many else 8, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
+    cells: list[dict[str, Any] | None] = []
     for index, (name, game) in enumerate((name, game) for game in games for name in names):
         cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
         if (name, game) in first:
@@ -222,6 +223,8 @@ def _picture_blocks(
             cell["num_shown"] = min(num_shown, len(found.originals))
             cell["text"] = f"seed {first[name, game]}, PSNR {number(float(psnr(found).mean()), 1)} dB"
         cells.append(cell)
+        if name == names[-1]:
+            cells += [None] * (-len(cells) % num_columns)  # the next game starts a row
     yield {
         "kind": "pictures",
         "id": "F9",
@@ -231,7 +234,7 @@ def _picture_blocks(
         " smoothing. PSNR:"
         " mean over all saved frames, at most 60 dB.",
         "num_columns": num_columns,
-        "frame_width": FRAME_WIDTH
+        "frame_width": small
         if is_many
         else min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / num_shown),
         "cells": cells,

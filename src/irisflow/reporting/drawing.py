@@ -67,6 +67,7 @@ def whisker(
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.margins(x=0.08)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
     axes.spines["left"].set_visible(False)

@@ -337,7 +337,8 @@ def draw_iqm_curve(summary: Summary) -> Drawing:
             rows += [{"variant": name, **point} for point in points]
     _mark_pretraining(axes, summary)
     axes.set(
-        xlabel="environment steps, those of recorded pretraining data included", ylabel="IQM, normalised"
+        xlabel="environment steps, those of recorded pretraining data included",
+        ylabel="normalised score, IQM",
     )
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(steps_text))

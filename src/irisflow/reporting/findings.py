@@ -49,12 +49,14 @@ def _separated(name: str, baseline: str, record: Mapping[str, Any]) -> str:
 def _undecided(names: list[str], baseline: str, comparisons: Mapping[str, Any]) -> str:
     verb = "is" if len(names) == 1 else "are"
     if all(comparisons[name]["verdict"] == "too few runs" for name in names):
-        return f"There are too few runs to separate {_either(names)} from {baseline}."
-    return f"{' and '.join(names)} {verb} not separated from {baseline}."
+        return f"There are too few runs to separate {_joined(names, 'or')} from {baseline}."
+    return f"{_joined(names, 'and')} {verb} not separated from {baseline}."
 
 
-def _either(names: list[str]) -> str:
-    return " or ".join(names)
+def _joined(names: list[str], word: str) -> str:
+    """Return `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def aggregates(summary: Summary) -> str:
@@ -114,12 +116,13 @@ def matrix(summary: Summary) -> str:
 def forest(summary: Summary) -> str:
     """Return on how many games each variant beats the baseline."""
     baseline = summary["study"]["baseline"]
-    parts = []
-    for name, record in summary["comparisons"].items():
-        games = record["per_game"].values()
-        wins = sum(value > 0.5 for value in games)
-        parts.append(f"{name} wins more than half of the pairs on {wins} of {plural(len(games), 'game')}")
-    return f"Against {baseline}: {'; '.join(parts)}."
+    wins = {
+        name: sum(value > 0.5 for value in record["per_game"].values())
+        for name, record in summary["comparisons"].items()
+    }
+    num_games = len(summary["block"]["games"])
+    parts = ", ".join(f"{name} {number_won} of {num_games}" for name, number_won in wins.items())
+    return f"Games on which a variant wins more than half of the pairs against {baseline}: {parts}."
 
 
 def learning(summary: Summary) -> str:
@@ -127,14 +130,16 @@ def learning(summary: Summary) -> str:
     last = {name: points[-1] for name, points in summary["curves"]["iqm"].items() if points}
     if not last:
         return "No step of the training was evaluated in every run of the comparison."
+    block = summary["block"]
+    label = iqm_label(len(block["normalised_games"]) * len(block["seeds"]))
     steps = {point["env_step"] for point in last.values()}
     if len(steps) == 1:
         parts = ", ".join(f"{name} {number(point['value'])}" for name, point in last.items())
-        return f"IQM at the last evaluation while training ({count(steps.pop())} steps): {parts}."
+        return f"{label} at the last evaluation while training ({count(steps.pop())} steps): {parts}."
     parts = ", ".join(
         f"{name} {number(point['value'])} at {count(point['env_step'])} steps" for name, point in last.items()
     )
-    return f"IQM at the last evaluation while training: {parts}."
+    return f"{label} at the last evaluation while training: {parts}."
 
 
 def game_curves(summary: Summary) -> str:
