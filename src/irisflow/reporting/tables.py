@@ -27,7 +27,7 @@ from irisflow.reporting.style import (
 from irisflow.statistics.inputs import COMPONENTS
 
 MOST_VARIANTS_ACROSS = 5
-MOST_INPUTS = 24
+MOST_INPUTS = 12
 MOST_DIGESTS = 4
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
