@@ -1,0 +1,300 @@
+"""Writes docs/configuration.md from schema, params and the stages' slices: `./run python docs/make_configuration.py`."""
+
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from irisflow import params, schema
+from irisflow.params import Choice
+
+TARGET = Path(__file__).with_name("configuration.md")
+LETTERS = {
+    "collect": "C",
+    "pretrain_tokenizer": "T",
+    "pretrain_world_model": "W",
+    "train_agent": "A",
+    "evaluate": "E",
+}
+# Keys of IRIS that are accepted, so that its command lines work, but that change nothing here.
+WITHOUT_EFFECT = (
+    "collection.train.num_envs",
+    "collection.train.num_episodes_to_save",
+    "collection.train.config.num_episodes",
+    "collection.test.num_episodes_to_save",
+    "collection.test.stop_after_epochs",
+    "collection.test.config.should_sample",
+    "collection.test.config.burn_in",
+    "collection.test.config.num_steps",
+    "evaluation.tokenizer.save_reconstructions",
+    "evaluation.actor_critic",
+    "env.keymap",
+    "datasets.train.name",
+    "datasets.test",
+)
+# Keys that IRIS does not have.
+ADDED = (
+    "common.num_threads",
+    "training.sample_by",
+    "evaluation.final",
+    "tokenizer.name",
+    "tokenizer.quantizer",
+    "tokenizer.reconstruction",
+    "world_model.name",
+    "world_model.backbone",
+    "world_model.prediction",
+    "actor_critic.name",
+    "actor_critic.hidden_dim",
+    "actor_critic.channels",
+    "initialization.tokenizer",
+    "initialization.world_model",
+    "recording",
+    "pretraining",
+    "corpus",
+    "scale",
+    "variant",
+)
+MEANINGS = {
+    "common.epochs": "epochs of a run",
+    "common.device": "`auto` (CUDA where there is one), `cpu`, `cuda:0`, ...",
+    "common.do_checkpoint": "keep what a stopped run goes on from, after each epoch",
+    "common.seed": "all random streams of a run derive from it; a study gives it",
+    "common.sequence_length": "steps of a world-model segment; at most `world_model.max_blocks`",
+    "common.resume": "by hand only: go on with the run whose folder is the working directory",
+    "common.num_threads": "torch's CPU threads; another count gives other bytes",
+    "collection.train.num_envs": "one environment collects",
+    "collection.train.num_episodes_to_save": "nothing is saved beside the checkpoint",
+    "collection.train.config.epsilon": "probability of a uniformly random action",
+    "collection.train.config.burn_in": "past frames that warm up the policy when a call goes on with an open episode",
+    "collection.train.config.should_sample": "draw actions; false takes the likeliest",
+    "collection.train.config.temperature": "logits are divided by it",
+    "collection.train.config.num_steps": "agent steps of an epoch",
+    "collection.train.config.num_episodes": "training collects by steps",
+    "collection.train.stop_after_epochs": "last epoch that collects",
+    "collection.test.num_envs": "games played at once; changes speed only",
+    "collection.test.num_episodes_to_save": "nothing is saved beside the checkpoint",
+    "collection.test.config.epsilon": "as in training",
+    "collection.test.config.burn_in": "a test game starts from its beginning",
+    "collection.test.config.should_sample": "test games draw actions",
+    "collection.test.config.temperature": "as in training",
+    "collection.test.config.num_steps": "testing plays whole games",
+    "collection.test.config.num_episodes": "games of an evaluation while training",
+    "collection.test.stop_after_epochs": "`evaluation.every` decides",
+    "training.should": "false: collect and evaluate only",
+    "training.learning_rate": "of all three optimisers",
+    "training.sample_by": "`episode`: uniform over episodes, as IRIS; `step`: over steps",
+    "batch_num_samples": "frames, segments or rollouts of a batch",
+    "grad_acc_steps": "batches of an update",
+    "max_grad_norm": "gradients are clipped to this global norm; null: not",
+    "start_after_epochs": "the first epoch after this one is the first that does it",
+    "steps_per_epoch": "updates of an epoch",
+    "training.world_model.weight_decay": "on Linear weights only",
+    "training.actor_critic.imagine_horizon": "imagined steps",
+    "training.actor_critic.burn_in": "frames that warm up the policy before it imagines",
+    "training.actor_critic.gamma": "discount",
+    "training.actor_critic.lambda_": "of the lambda-returns",
+    "training.actor_critic.entropy_weight": "weight of the entropy term",
+    "evaluation.should": "false: no evaluation while training",
+    "evaluation.every": "epochs from one evaluation to the next",
+    "evaluation.tokenizer.save_reconstructions": "eight frames are always kept",
+    "evaluation.actor_critic.num_episodes_to_save": "imagined rollouts are not saved",
+    "evaluation.actor_critic.horizon": "imagined rollouts are not saved",
+    "evaluation.actor_critic.start_after_epochs": "imagined rollouts are not saved",
+    "evaluation.final.num_episodes": "games of a final score",
+    "evaluation.final.num_envs": "games played at once; changes speed only",
+    "evaluation.final.temperature": "logits are divided by it",
+    "evaluation.final.epsilon": "probability of a uniformly random action",
+    "id": "game or gymnasium id; a study gives it",
+    "size": "height and width of an observation; equals the tokenizer's `resolution`",
+    "max_episode_steps": "time limit in emulator frames, no-ops included",
+    "noop_max": "a game starts with 1 to this many no-ops (0: none)",
+    "frame_skip": "emulator frames of an agent step",
+    "done_on_life_loss": "a lost life ends the episode; the game goes on in the next",
+    "clip_reward": "sign of each frame's reward instead of the reward",
+    "env.keymap": "there is no interactive play",
+    "tokenizer.name": "which file of params/tokenizer/; part of the artefact's address",
+    "tokenizer.vocab_size": "codes",
+    "tokenizer.embed_dim": "width of a code",
+    "resolution": "height and width of a frame",
+    "in_channels": "colours",
+    "z_channels": "channels of the encoder's output",
+    "ch": "channels of the first convolution",
+    "ch_mult": "channels of each level, in multiples of `ch`; each level but the first halves the resolution",
+    "num_res_blocks": "residual blocks of a level",
+    "attn_resolutions": "resolutions at which there is attention",
+    "out_ch": "colours of the reconstruction",
+    "dropout": "in residual blocks",
+    "tokenizer.quantizer.name": "which module of `tokenizer/quantizers/`",
+    "tokenizer.quantizer.vocab_size": "codes",
+    "tokenizer.quantizer.embed_dim": "width of a code",
+    "tokenizer.quantizer.beta": "weight of the commitment term",
+    "tokenizer.reconstruction.l1.weight": "weight of the mean absolute difference",
+    "tokenizer.reconstruction.lpips.weight": "weight of LPIPS; 0: not built",
+    "tokenizer.reconstruction.lpips.trunk": "`imagenet` or `shift_tolerant`, see [lpips-weights.md](lpips-weights.md)",
+    "tokenizer.reconstruction.lpips.dropout": "the heads' dropout acts while training, as in IRIS",
+    "world_model.name": "which file of params/world_model/; part of the artefact's address",
+    "tokens_per_block": "tokens of a frame, and one for the action",
+    "max_blocks": "blocks of the window",
+    "attention": "`block_causal`: tokens of a block see each other",
+    "num_layers": "Transformer layers",
+    "num_heads": "attention heads; divide `embed_dim`",
+    "embed_dim": "width of the Transformer",
+    "embed_pdrop": "dropout on embeddings",
+    "resid_pdrop": "dropout on residual branches",
+    "attn_pdrop": "dropout on attention weights",
+    "max_tokens": "tokens of the window",
+    "world_model.backbone.name": "which module of `world_model/backbones/`",
+    "world_model.prediction.name": "which module of `world_model/prediction/`",
+    "actor_critic.name": "which module of `behaviour/actor_critics/`",
+    "actor_critic.hidden_dim": "width of the LSTM",
+    "actor_critic.channels": "of the convolutions; each halves the resolution",
+    "actor_critic.use_original_obs": "in real games, see real frames instead of reconstructions",
+    "initialization.path_to_checkpoint": "folder of an agent to start from",
+    "initialization.load_tokenizer": "with `path_to_checkpoint`: take its tokenizer",
+    "initialization.load_world_model": "with `path_to_checkpoint`: take its world model",
+    "initialization.load_actor_critic": "with `path_to_checkpoint`: take its actor-critic",
+    "initialization.tokenizer": "`pretrained`: from the stage `pretrain_tokenizer`",
+    "initialization.world_model": "`pretrained`: from the stage `pretrain_world_model`",
+    "datasets.train.max_ram_usage": "of the frames in the replay buffer; beyond it the oldest episodes go",
+    "datasets.train.name": "a label",
+    "datasets.test.max_ram_usage": "test games are not kept",
+    "datasets.test.name": "a label",
+    "recording.num_steps": "agent steps of a recording",
+    "recording.policy": "who plays for the recording",
+    "pretraining.tokenizer.num_updates": "updates of the stage",
+    "pretraining.world_model.num_updates": "updates of the stage",
+    "corpus.name": "which recordings pretraining reads: `own` is those of the game itself",
+    "wandb.mode": "by hand only: log to Weights & Biases",
+    "wandb.project": "as in Weights & Biases",
+    "wandb.entity": "as in Weights & Biases",
+    "wandb.name": "as in Weights & Biases",
+    "wandb.group": "as in Weights & Biases",
+    "wandb.tags": "as in Weights & Biases",
+    "wandb.notes": "as in Weights & Biases",
+    "scale": "the numbers of `params/scale/NAME.yaml`; the keys above take them from here",
+    "variant": "name, axis and question of `params/variant/NAME.yaml`, for the report",
+}
+HEAD = """<!-- written by docs/make_configuration.py: change that, or src/irisflow/schema.py, and run it again -->
+# Configuration: every key
+
+A run's configuration is composed from `params/` by Hydra and checked against `src/irisflow/schema.py`: an unknown
+key, a value of another type or one out of range stops everything with one line, before anything runs. Change a key
+
+- for a whole study, under `overrides:` of its file: `overrides: ["training.actor_critic.gamma=0.99"]`;
+- for one stage by hand: `irisflow train-agent ... --override training.actor_critic.gamma=0.99`;
+- for one run by hand: `python src/main.py env.train.id=Pong training.actor_critic.gamma=0.99`.
+
+Which files are composed: `scale=`, `variant=`, `tokenizer=`, `world_model=`, `actor_critic=`, `initialization=`,
+`corpus=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=` and `prediction=` change a
+part of the tokenizer or world model. (A changed tokenizer that is pretrained deserves a file and name of its own in
+`params/tokenizer/`: artefacts are addressed by that name, so variants that share it share its pretraining.)
+
+The columns: **`full`** is the value at scale `full`: IRIS's, apart from `common.device`, `wandb` and the default game;
+a name in *italics* is a key that IRIS does not have. **Stages** are those that are given the key: C `collect`,
+T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`. A changed value plans these stages
+again, and what stands on them; except {not_in_digest}, which are in no digest.
+A key marked **no effect** is accepted so that IRIS's command lines work. It changes no number.
+"""
+STUDY = """
+## Study files
+
+`params/study/NAME.yaml`. `snakemake --config study=NAME`; also `scale=NAME` there replaces the study's scale.
+
+| key | type | meaning |
+|---|---|---|
+| `title` | str | title of the report; changing it plans the report only |
+| `scale` | str | a file of `params/scale/` |
+| `games` | list | names that `irisflow list` prints, or gymnasium ids without `/`, `:` and `.`, each once |
+| `variants` | list | files of `params/variant/`, each once |
+| `baseline` | str | the variant that the others are compared with |
+| `seeds` | list | integers from 0, each once |
+| `statistics.bootstrap_reps` | int | bootstrap samples of an interval, 1 or more |
+| `overrides` | list | `key=value`, for all runs of the study |
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    whole = params.compose(Choice("full"))
+    slices = {stage: params.stage_slice(stage, whole) for stage in params.STAGE_KEYS}
+    text = HEAD.format(not_in_digest=", ".join(f"`{key}`" for key in params.NOT_IN_DIGEST))
+    for section in fields(schema.Settings):
+        text += f"\n## {section.name}\n\n| key | type | range | `full` | meaning | stages |\n|---|---|---|---|---|---|\n"
+        for key, kind, bounds in leaves(section, whole[section.name], section.name):
+            text += _row(key, kind, bounds, OmegaConf.select(whole, key), _readers(key, slices))
+    return text + STUDY
+
+
+def leaves(entry: "Field[Any]", node: Any, key: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (dotted key, type, range) of a schema field and all below it; parts of a variant from what is composed."""
+    if isinstance(entry.type, type) and is_dataclass(entry.type):
+        for inner in fields(entry.type):
+            yield from leaves(inner, node[inner.name], f"{key}.{inner.name}")
+    elif key in ("scale", "variant"):
+        yield key, "mapping", ""
+    elif OmegaConf.is_dict(node):
+        for path, value in _plain_leaves(OmegaConf.to_container(node), key):
+            yield path, type(value).__name__, ""
+    else:
+        kind = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
+        yield key, kind, _range(entry)
+
+
+def meaning(key: str) -> str:
+    """Return what a key means: its own entry, or that of its last word. Raises KeyError where there is neither."""
+    return MEANINGS[key] if key in MEANINGS else MEANINGS[key.rsplit(".", 1)[-1]]
+
+
+def is_under(key: str, parents: tuple[str, ...]) -> bool:
+    """Return whether a key is one of those named, or below one."""
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
+
+
+def _plain_leaves(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _plain_leaves(value, f"{key}.{name}")
+    else:
+        yield key, tree
+
+
+def _range(entry: "Field[Any]") -> str:
+    least, most, among = (entry.metadata.get(bound) for bound in ("least", "most", "among"))
+    if among:
+        return ", ".join(among)
+    if least is None and most is None:
+        return ""
+    return f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+
+
+def _readers(key: str, slices: dict[str, dict[str, Any]]) -> str:
+    return "".join(LETTERS[stage] for stage, tree in slices.items() if _has(tree, key))
+
+
+def _has(tree: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
+
+
+def _row(key: str, kind: str, bounds: str, value: Any, stages: str) -> str:
+    name = f"*`{key}`*" if is_under(key, ADDED) else f"`{key}`"
+    shown = "" if key in ("scale", "variant") else _shown(value)
+    text = f"**no effect**: {meaning(key)}" if is_under(key, WITHOUT_EFFECT) else meaning(key)
+    return f"| {name} | {kind.replace('|', 'or')} | {bounds} | {shown} | {text} | {stages} |\n"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page(), encoding="utf-8")
