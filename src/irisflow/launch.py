@@ -1,6 +1,5 @@
 """The second door: one run by hand with IRIS's command line, in a run folder of its own under `outputs/`."""
 
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import import_module
@@ -45,9 +44,7 @@ def launch(overrides: list[str]) -> None:
 def _run_folder(whole: DictConfig) -> Path:
     """Return the working directory for a run that goes on, else the path of a new run folder, not yet made."""
     if not whole.common.resume:
-        folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-        print(f"run folder: {folder}", file=sys.stderr)
-        return folder
+        return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
     if not Path("config/trainer.yaml").is_file():
         raise ConfigError(
             f"common.resume=true: {Path.cwd()} is no run folder (no config/trainer.yaml). Change into one."

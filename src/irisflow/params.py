@@ -46,12 +46,14 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "world_model", "actor_critic", "initialization", "datasets", "corpus", "wandb", "variant",
     ),
     "evaluate": (
-        "common.seed", "common.num_threads", "common.device", "env.test", "evaluation.final", "tokenizer",
-        "world_model", "actor_critic", "variant",
+        "common.seed", "common.num_threads", "common.device", "common.parallel_envs", "env.test", "evaluation.final",
+        "tokenizer", "world_model", "actor_critic", "variant",
     ),
 }  # fmt: skip
 # Keys that a stage may read but that do not decide its numbers.
-NOT_IN_DIGEST = ("common.device", "common.do_checkpoint", "wandb", "variant.question")
+NOT_IN_DIGEST = (
+    "common.device", "common.do_checkpoint", "common.parallel_envs", "wandb", "variant.question",
+)  # fmt: skip
 # `reconstruction=l1` means the group at its place in the tree.
 GROUP_PLACES = {
     "quantizer": "tokenizer.quantizer",

@@ -105,7 +105,9 @@ def open_artefact(folder: Path, *, kind: str) -> Artefact:
     """Return the artefact in a folder. Raises DataError if there is none, or it is of another kind or schema."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"{kind} {folder} does not exist (no {MANIFEST}). {_mend(folder)}")
+        raise DataError(
+            f"{kind} {folder} does not exist (no {MANIFEST}). Make it with `snakemake {path}`, or restore it with `dvc checkout`."
+        )
     try:
         manifest = json.loads(_read(path))
         found = Artefact(

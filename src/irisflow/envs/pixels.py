@@ -78,10 +78,16 @@ class PixelEnvironment(Environment):
         self.get_state()
 
     def _look(self, seen: Any) -> None:
-        picture = seen if self._shows_observation else self._inner.render()
+        picture = seen if self._shows_observation else self._rendered()
         if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
             raise EnvironmentFailure(f"env.train.id: {self._env_id} renders no RGB frames.")
         self._picture = picture.astype(np.uint8, copy=False)
+
+    def _rendered(self) -> Any:
+        try:
+            return self._inner.render()
+        except gymnasium.error.Error as error:
+            raise EnvironmentFailure(f"env.train.id: {self._env_id} cannot be rendered: {error}") from None
 
     def _observe(self) -> Observation:
         picture = resize(np.ascontiguousarray(self._picture), self.size)

@@ -25,6 +25,7 @@ def run(whole: DictConfig, *, game: str, digest: str, folder: Path) -> None:
     session = prepare(settings, scale=scale, game=game)
     for name in ("checkpoints", "config", "media"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    say(f"run folder: {folder}")
     with single_writer(folder / "checkpoints"):
         OmegaConf.save(whole, folder / "config" / "trainer.yaml")
         sinks = _sinks(whole, folder)

@@ -32,6 +32,7 @@ def run(request: RunRequest) -> None:
         temperature=final.temperature,
         epsilon=final.epsilon,
         seed=derived_seed(request.seed, request.stage),
+        parallel=settings.common.parallel_envs,
     )
     played = [
         Played(about["env_steps"], index, episode.score, episode.length, episode.truncated, episode.seed)

@@ -31,6 +31,7 @@ class Tester:
             temperature=config.temperature,
             epsilon=config.epsilon,
             seed=derived_seed(self.settings.common.seed, "test", epoch),
+            parallel=self.settings.common.parallel_envs,
             keep_episodes=config.num_episodes or 0,
         )
         metrics = {
