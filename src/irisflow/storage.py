@@ -106,7 +106,8 @@ def open_artefact(folder: Path, *, kind: str) -> Artefact:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"{kind} {folder} does not exist (no {MANIFEST}). Make it with `snakemake {path}`, or restore it with `dvc checkout`."
+            f"{kind} {folder} does not exist (no {MANIFEST}). "
+            f" Make it with `snakemake {path}`, or restore it with `dvc checkout`."
         )
     try:
         manifest = json.loads(_read(path))
