@@ -1,7 +1,12 @@
-"""Checks the shape annotations of the models while the tests run."""
+"""Checks the shape annotations of the models while the tests run; makes workspaces that tests share."""
+
+import time
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+
+import workspace
 
 install_import_hook(["irisflow.tokenizer", "irisflow.world_model", "irisflow.behaviour"], "beartype.beartype")
 
@@ -10,3 +15,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """OmegaConf's DictConfig derives from an alias that beartype calls deprecated."""
     name = "beartype.roar.BeartypeDecorHintPep585DeprecationWarning"
     config.addinivalue_line("filterwarnings", f"ignore::{name}")
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this checkout in which nothing has run yet. Tests leave it as it is."""
+    return workspace.copy_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the study `smoke` has run. Tests only read it, or copy it."""
+    folder = workspace.copy_checkout(tmp_path_factory.mktemp("smoke"))
+    start = time.monotonic()
+    workspace.snakemake(folder, workspace.REPORT, "--cores", "2", check=True)
+    print(f"the study smoke took {time.monotonic() - start:.0f} s")
+    return folder
+
+
+@pytest.fixture
+def finished(smoke_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished smoke study, to change."""
+    return workspace.copy_workspace(smoke_run, tmp_path / "finished")

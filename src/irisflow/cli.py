@@ -9,9 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
 
 from irisflow import __version__
-from irisflow.errors import IrisflowError
+from irisflow.errors import ConfigError, IrisflowError, ResourceError
+
+if TYPE_CHECKING:
+    from irisflow.stages.request import RunRequest
 
 STAGES = {
     "collect": "record episodes of random play for pretraining",
@@ -32,6 +36,14 @@ STAGE_GROUPS = {
 }
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Tells a wrong command line as every other error: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(f"{message}. See `{self.prog} --help`.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or the class of the error that one line on stderr tells."""
     return guarded(lambda: _dispatch(_parser().parse_args(arguments)))
@@ -49,6 +61,11 @@ def guarded(work: Callable[[], None]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if os.environ.get("IRISFLOW_DEBUG"):
+            raise
+        print(f"irisflow: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
+        return ResourceError.exit_code
     except KeyboardInterrupt:
         print("irisflow: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
@@ -56,7 +73,7 @@ def guarded(work: Callable[[], None]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="irisflow",
         description="IRIS world-model agents as reproducible experiments.",
         epilog="A whole study: snakemake --cores 8 reports/summary.pdf",
@@ -118,23 +135,20 @@ def _dispatch(options: argparse.Namespace) -> None:
 
         pull(remote=options.remote, study=options.study)
         return
-    stage = _key(options.command)
-    module = import_module(f"irisflow.stages.{stage}")
-    if options.command in STAGE_GROUPS:
-        from irisflow.stages.request import RunRequest
+    request = _request(options)
+    # Only now: torch takes seconds, and a wrong name should not have to wait for it.
+    import_module(f"irisflow.stages.{request.stage}").run(request)
 
-        groups = {_key(group): getattr(options, _key(group)) for group in STAGE_GROUPS[options.command]}
-        module.run(
-            RunRequest.checked(
-                stage, options.scale, options.game, options.seed, options.override, options.digest, **groups
-            )
-        )
-    else:
-        from irisflow.stages.request import StudyRequest
 
-        module.run(
-            StudyRequest.checked(stage, options.study, options.scale, options.override, options.digest)
-        )
+def _request(options: argparse.Namespace) -> "RunRequest | StudyRequest":
+    from irisflow.stages.request import RunRequest
+    from irisflow.stages.study_request import StudyRequest
+
+    stage, common = _key(options.command), (options.override, options.digest)
+    if options.command not in STAGE_GROUPS:
+        return StudyRequest.checked(stage, options.study, options.scale, *common)
+    groups = {_key(group): getattr(options, _key(group)) for group in STAGE_GROUPS[options.command]}
+    return RunRequest.checked(stage, options.scale, options.game, options.seed, *common, **groups)
 
 
 def _key(words: str) -> str:

@@ -52,9 +52,9 @@ def json_bytes(data: Any) -> bytes:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is either the old one or the new one, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with space_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_through(temporary, data)
             temporary.replace(path)
@@ -66,13 +66,26 @@ def write_atomically(path: Path, data: bytes) -> None:
 def publish(
     folder: Path, files: Mapping[str, bytes], *, kind: str, digest: str, about: Mapping[str, Any]
 ) -> None:
-    """Write an artefact's files and then its manifest, each atomically: without the manifest there is no artefact."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name, data in files.items():
-        write_atomically(folder / name, data)
+    """Write an artefact's files, the manifest last: without it there is no artefact.
+
+    Nothing is replaced before all of it is on disk, so that a full disk leaves the old artefact whole.
+    """
     listing = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     manifest = {"schema": SCHEMA, "kind": kind, "digest": digest, "about": dict(about), "sha256": listing}
-    write_atomically(folder / MANIFEST, json_bytes(manifest))
+    contents = {**files, MANIFEST: json_bytes(manifest)}
+    temporaries = {name: folder / f".{name}.{os.getpid()}.tmp" for name in contents}
+    with space_errors(folder, sum(len(data) for data in contents.values())):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, data in contents.items():
+                _write_through(temporaries[name], data)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            for name, temporary in temporaries.items():
+                temporary.replace(folder / name)
+        finally:
+            for temporary in temporaries.values():
+                temporary.unlink(missing_ok=True)
+    _sync_folder(folder)
 
 
 def publish_folder(

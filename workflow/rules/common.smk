@@ -53,7 +53,7 @@ wildcard_constraints:
     world_model="|".join(params.names("world_model")),
     corpus="|".join(params.names("corpus")),
     study="|".join(params.names("study")),
-    game="[A-Za-z0-9][A-Za-z0-9_-]*",
+    game="[A-Za-z0-9][A-Za-z0-9_-]{0,60}",
     seed="[0-9]+",
 
 
