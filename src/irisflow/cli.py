@@ -16,6 +16,7 @@ from irisflow.errors import ConfigError, IrisflowError, ResourceError
 
 if TYPE_CHECKING:
     from irisflow.stages.request import RunRequest
+    from irisflow.stages.study_request import StudyRequest
 
 STAGES = {
     "collect": "record episodes of random play for pretraining",

@@ -30,7 +30,7 @@ class Common:
     sequence_length: int = bounded(1)
     resume: bool = MISSING
     num_threads: int = bounded(1, 1024)  # of torch on the CPU; another count gives other bytes
-    parallel_envs: bool = MISSING  # test environments step in processes of their own: other speed, same scores
+    parallel_envs: bool = MISSING  # test environments in processes of their own: speed only
 
 
 @dataclass

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from irisflow.statistics.episode_score import EpisodeScore
 from irisflow.statistics.reference import possible_range, published, reference
-from irisflow.statistics.scores import EpisodeScore, Run
+from irisflow.statistics.scores import Run
 from irisflow.statistics.study import StudyDescription, VariantDescription
 
 QUESTIONS = {

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from irisflow.errors import DataError
+from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
-from irisflow.statistics.scores import EpisodeScore, Run, curve_means, read_scores, run_means, to_csv
+from irisflow.statistics.scores import Run, curve_means, read_scores, run_means
 
 
 def episode(**changes: Any) -> EpisodeScore:

@@ -1,9 +1,10 @@
 """Stage `aggregate`: every number of the report, from the scores of a study's runs."""
 
 from irisflow import params, paths
-from irisflow.stages.request import StudyRequest
+from irisflow.stages.study_request import StudyRequest
+from irisflow.statistics.episode_score import to_csv
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
-from irisflow.statistics.scores import Run, read_scores, to_csv
+from irisflow.statistics.scores import Run, read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
 from irisflow.storage import json_bytes, write_atomically

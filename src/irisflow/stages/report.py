@@ -5,7 +5,7 @@ import json
 from irisflow import paths
 from irisflow.errors import DataError
 from irisflow.reporting.document import build_report
-from irisflow.stages.request import StudyRequest
+from irisflow.stages.study_request import StudyRequest
 from irisflow.workflow import StudyPlan
 
 

@@ -1,4 +1,4 @@
-"""What a stage is asked for: checked names, the slice of the configuration it may read, and the digest it must have."""
+"""What a stage of one run is asked for: checked names, the keys it may read, the digest it must have."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,8 +7,6 @@ from typing import Self
 from irisflow import games, params, schema
 from irisflow.errors import ConfigError
 from irisflow.params import Choice
-from irisflow.study import Study, load_study
-from irisflow.workflow import study_values
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class RunRequest:
             raise ConfigError(f"--seed is {seed}; allowed: 0 or more.")
         whole = Choice(scale, overrides=tuple(overrides), **groups)
         computed = params.digest(stage, params.compose(whole), game, seed)
-        _check_digest(stage, planned=digest, computed=computed)
+        check_digest(stage, planned=digest, computed=computed)
         own = (*overrides, f"env.train.id={game}", f"common.seed={seed}")
         return cls(stage, Choice(scale, overrides=own, **groups), game, seed, computed)
 
@@ -78,29 +76,8 @@ class RunRequest:
         return {"scale": self.scale, "game": self.game, "seed": self.seed, **named}
 
 
-@dataclass(frozen=True)
-class StudyRequest:
-    """One stage of a whole study."""
-
-    stage: str
-    study: Study
-    digest: str
-
-    @classmethod
-    def checked(
-        cls, stage: str, name: str, scale: str | None, overrides: list[str], digest: str | None
-    ) -> Self:
-        """Return the request.
-
-        Raises ConfigError if the study does not exist, or the digest is not the one that was planned.
-        """
-        study = load_study(name, scale=scale, overrides=overrides or None)
-        computed = params.digest_of_values(stage, study_values(study, stage))
-        _check_digest(stage, planned=digest, computed=computed)
-        return cls(stage, study, computed)
-
-
-def _check_digest(stage: str, *, planned: str | None, computed: str) -> None:
+def check_digest(stage: str, *, planned: str | None, computed: str) -> None:
+    """Raise ConfigError if a digest was planned and is no longer the one."""
     if planned is not None and planned != computed:
         raise ConfigError(
             f"{stage}: params/ or the code changed since this job was planned (digest {planned}, now {computed})."

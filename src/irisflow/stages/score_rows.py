@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from irisflow.stages.request import RunRequest
-from irisflow.statistics.scores import EpisodeScore, to_csv
+from irisflow.statistics.episode_score import EpisodeScore, to_csv
 
 FRAMES_PER_STEP = 4
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from irisflow.errors import DataError
-from irisflow.statistics.scores import EpisodeScore, Run
+from irisflow.statistics.episode_score import EpisodeScore
+from irisflow.statistics.scores import Run
 from irisflow.statistics.study import StudyDescription
 
 

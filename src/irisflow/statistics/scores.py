@@ -15,34 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from irisflow.errors import DataError, nearest
+from irisflow.statistics.episode_score import COLUMNS, EpisodeScore
 from irisflow.statistics.reference import possible_range
-
-
-class EpisodeScore(NamedTuple):
-    """One evaluation episode.
-
-    `env_step` is how far training was: the agent's own steps, those of recorded pretraining data included.
-    """
-
-    variant: str
-    axis: str
-    game: str
-    seed: int
-    split: str
-    env_step: int
-    pretraining_env_steps: int
-    frames: int
-    episode: int
-    return_raw: float
-    length: int
-    truncated: bool
-    eval_seed: int
-    temperature: float
-    epsilon: float
-    sticky: float
-    full_action_set: bool
-    checkpoint_sha256: str
-    run_id: str
 
 
 class Run(NamedTuple):
@@ -53,18 +27,8 @@ class Run(NamedTuple):
     seed: int
 
 
-COLUMNS = EpisodeScore._fields
 SPLITS = ("final", "curve")
 Place = tuple[Path, int]
-
-
-def to_csv(episodes: Iterable[EpisodeScore]) -> str:
-    """Return the CSV text that `read_scores` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(episodes)
-    return text.getvalue()
 
 
 def read_scores(paths: Iterable[Path]) -> list[EpisodeScore]:

@@ -14,8 +14,9 @@ from irisflow.statistics import aggregate, permutation
 from irisflow.statistics.account import cost_summary, provenance_summary, training_summary
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
+from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
-from irisflow.statistics.scores import EpisodeScore, Run, curve_means, run_means, score_matrix, to_csv
+from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
 
 Scores = Float[np.ndarray, "runs games"]
