@@ -38,7 +38,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "pretrain_world_model": (
         "common.seed", "common.num_threads", "common.device", "common.sequence_length", "env.train",
         "tokenizer", "world_model", "corpus", "pretraining.world_model", "training.learning_rate",
-        "training.sample_by", "training.world_model",
+        "training.sample_by", "training.time_limit_is_end", "training.world_model",
         "~training.world_model.start_after_epochs", "~training.world_model.steps_per_epoch",
     ),
     "train_agent": (

@@ -99,6 +99,7 @@ class Training:
     should: bool = MISSING
     learning_rate: float = bounded(0)
     sample_by: str = bounded(among=("episode", "step"))
+    time_limit_is_end: bool = MISSING
     tokenizer: ComponentTraining = field(default_factory=ComponentTraining)
     world_model: WorldModelTraining = field(default_factory=WorldModelTraining)
     actor_critic: ActorCriticTraining = field(default_factory=ActorCriticTraining)

@@ -23,7 +23,7 @@ def run(request: RunRequest) -> None:
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     folders = pretrained_folders(settings, scale=request.scale, game=request.game, seed=request.seed)
     with single_writer(paths.resume(request.stage, request.digest), is_temporary=True):
-        replay, steps_recorded = recordings(request)
+        replay, steps_recorded = recordings(request, time_limit_is_end=settings.training.time_limit_is_end)
         seed_everything(request.seed, request.stage)
         tokenizer = build_tokenizer(settings.tokenizer).to(device).eval()
         load_weights(tokenizer, folders["tokenizer"], kind="tokenizer")

@@ -17,7 +17,9 @@ from irisflow.training.metrics import json_lines
 from irisflow.training.pretrain import Pretrained, as_replay
 
 
-def recordings(request: RunRequest) -> tuple[ReplayBuffer, dict[Path, int]]:
+def recordings(
+    request: RunRequest, *, time_limit_is_end: bool = True
+) -> tuple[ReplayBuffer, dict[Path, int]]:
     """Return the recorded steps that the corpus names, and how many each file holds.
 
     Raises DataError for a file that is missing, damaged, or of another game.
@@ -28,7 +30,9 @@ def recordings(request: RunRequest) -> tuple[ReplayBuffer, dict[Path, int]]:
         raise DataError(
             f"{path} holds episodes of {about.get('game')!r}, expected {request.game!r}. Delete it to record it again."
         )
-    return as_replay(episodes), {path: sum(len(episode) for episode in episodes)}
+    return as_replay(episodes, time_limit_is_end=time_limit_is_end), {
+        path: sum(len(episode) for episode in episodes)
+    }
 
 
 def publish_pretrained(

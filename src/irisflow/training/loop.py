@@ -54,7 +54,11 @@ class Trainer:
         self.epoch = self.env_steps = 0
         self.sample_rng = numpy_stream(seed, "sample")
         self.imagine_rng = torch_stream(seed, "imagine", device=device)
-        self.replay = ReplayBuffer(_capacity(settings), (3, settings.env.train.size, settings.env.train.size))
+        self.replay = ReplayBuffer(
+            _capacity(settings),
+            (3, settings.env.train.size, settings.env.train.size),
+            time_limit_is_end=settings.training.time_limit_is_end,
+        )
         collection = settings.collection.train.config
         self.policy = AgentPolicy(agent, collection, torch_stream(seed, "act", device=device), device=device)
         self.collector = Collector(

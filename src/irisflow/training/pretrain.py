@@ -23,9 +23,10 @@ class Pretrained:
     num_updates: int
 
 
-def as_replay(episodes: list[Episode]) -> ReplayBuffer:
+def as_replay(episodes: list[Episode], *, time_limit_is_end: bool) -> ReplayBuffer:
     """Return recorded episodes as a buffer to sample from."""
-    replay = ReplayBuffer(sum(len(episode) for episode in episodes), episodes[0].observations.shape[1:])
+    num_steps, shape = sum(len(episode) for episode in episodes), episodes[0].observations.shape[1:]
+    replay = ReplayBuffer(num_steps, shape, time_limit_is_end=time_limit_is_end)
     for episode in episodes:
         replay.append(episode)
     return replay
