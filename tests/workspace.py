@@ -84,7 +84,7 @@ def snakemake(folder: Path, *arguments: str, check: bool = False) -> subprocess.
 
 def planned(folder: Path, *arguments: str) -> dict[str, int]:
     """Return how many jobs of each rule a dry run plans; `all` and other rules without work are left out."""
-    result = snakemake(folder, *(arguments or (REPORT,)), "--dry-run", "--quiet", check=True)
+    result = snakemake(folder, *(arguments or (REPORT,)), "--dry-run", "--quiet", "rules", check=True)
     table = re.search(
         r"^job +count\n[- ]+\n(.*?)^total", result.stdout + result.stderr, re.DOTALL | re.MULTILINE
     )

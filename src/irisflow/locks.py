@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from irisflow.errors import LockedError
@@ -14,8 +14,8 @@ from irisflow.errors import LockedError
 def single_writer(folder: Path, *, is_temporary: bool = False) -> Iterator[None]:
     """Hold the folder's `LOCK` while the block runs. Raises LockedError if another process holds it.
 
-    A temporary folder is removed when the block succeeds. POSIX record locks end with the process and are not inherited
-    by forked workers.
+    A temporary folder is removed when the block succeeds, and also when it fails before it wrote anything. POSIX record
+    locks end with the process and are not inherited by forked workers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "LOCK").open("a+") as file:
@@ -30,6 +30,13 @@ def single_writer(folder: Path, *, is_temporary: bool = False) -> Iterator[None]
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        except BaseException:
+            if is_temporary and [path.name for path in folder.iterdir()] == ["LOCK"]:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # other stages' folders are there
+                    folder.parent.rmdir()
+            raise
         if is_temporary:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,201 @@
+"""Wrong names, keys and values: one line, an exit code, and nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from irisflow import cli, launch
+from workspace import edit, irisflow, own_lines, run, snakemake, snapshot
+
+NAMES = {
+    "slash": "no/slash", "parent": "../up", "space": "two words", "semicolon": "a;b", "shell": "$(touch x)",
+    "newline": "line\nbreak", "dash": "-dash", "look-alike": "\uff30ong", "long": "x" * 300, "empty": "",
+}  # fmt: skip
+RUN = {"--scale": "smoke", "--game": "Catch", "--variant": "iris", "--seed": "0"}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start in an empty folder, which must stay empty."""
+    folder = tmp_path / "nowhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def refusal(capsys: pytest.CaptureFixture[str], folder: Path, code: int) -> str:
+    """Return the one line on stderr, after checking that it is one and that nothing was written."""
+    lines = capsys.readouterr().err.splitlines()
+    assert code != 0 and len(lines) == 1 and lines[0].startswith("irisflow: "), (code, lines)
+    assert snapshot(folder) == {}
+    return lines[0]
+
+
+def train_agent(*arguments: str, **changes: str) -> int:
+    options = {**RUN, **{f"--{key}": value for key, value in changes.items()}}
+    return cli.main(["train-agent", *(f"{key}={value}" for key, value in options.items()), *arguments])
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("option", ["game", "variant", "scale", "seed"])
+def test_a_run_refuses_what_is_no_name(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], option: str, name: str
+) -> None:
+    assert option in refusal(capsys, nowhere, train_agent(**{option: name}))
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("stage", ["aggregate", "report"])
+def test_a_study_refuses_what_is_no_name(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], stage: str, name: str
+) -> None:
+    assert "study" in refusal(capsys, nowhere, cli.main([stage, f"--study={name}"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--game=Pang"], "nearest: Pong"),
+        (["--game=pong"], "nearest: Pong"),
+        (["--game=PongNoFrameskip-v4"], "write Pong"),
+        (["--variant=iris_pretraind"], "nearest: iris_pretrained"),
+        (["--scale=smok"], "nearest: smoke"),
+        (["--seed=-1"], "0 or more"),
+        (["--seed=many"], "--seed"),
+        (["--digest=0123456789abcdef"], "changed since this job was planned"),
+        (["--override=training.actor_critic.gama=0.9"], "nearest: gamma"),
+        (["--override=training.actor_critic.gamma=2"], "0 to 1"),
+        (["--override=training.actor_critic.gamma=nan"], "finite"),
+        (["--override=training.actor_critic.gamma=high"], "training.actor_critic.gamma"),
+        (["--override=training.sample_by=chance"], "episode, step"),
+        (["--override=tokenizer.quantizer.betta=1"], "beta"),
+        (["--override=tokenizer.quantizer.beta=x"], "tokenizer.quantizer.beta"),
+        (["--override=quantizer=fqs"], "There are: vq"),
+        (["--override=tokenizer.quantizer.name=fqs"], "There are: vq"),
+        (["--override=env.train.size=32"], "tokens_per_block"),
+        (["--override=world_model.num_heads=5"], "multiple"),
+        (["--override=common.sequence_length=50"], "world_model.max_blocks"),
+        (["--override=training.learning_rate=1e-4,1e-3"], "sweep"),
+        (["--override=gamma"], "key=value"),
+        (["--override=training.actor_critic.gamma=${oc.env:HOME}"], "gamma"),
+        (["--override=training.actor_critic.gamma=${nothing}"], "nothing"),
+        (["--override=~training"], "training"),
+        (["--override=common.device=tpu"], "common.device"),
+        (["--override=common.device=cuda:99"], "CUDA"),
+        (["--override=datasets.train.max_ram_usage=much"], "max_ram_usage"),
+        (["--colour=red"], "--colour"),
+    ],
+)
+def test_a_run_refuses_a_wrong_argument(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], wanted: str
+) -> None:
+    kept = [f"{key}={value}" for key, value in RUN.items() if not arguments[0].startswith(f"{key}=")]
+    assert wanted in refusal(capsys, nowhere, cli.main(["train-agent", *kept, *arguments]))
+
+
+def test_a_digest_that_no_longer_holds_has_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_agent("--digest=0123456789abcdef") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], "env.train.id"),
+        (["scale=smoke"], "env.train.id"),
+        (["env.train.id=Pang", "scale=smoke"], "nearest: Pong"),
+        (["env.train.id=../Pong", "scale=smoke"], "does not exist"),
+        (["env.train.id=Catch", "scale=smok"], "nearest: smoke"),
+        (["env.train.id=Catch", "scale=../scale/smoke"], "does not exist"),
+        (["env.train.id=Catch", "scale=smoke", "common.epohcs=3"], "epochs"),
+        (["env.train.id=Catch", "scale=smoke", "common.epochs=0"], "1 or more"),
+        (["env.train.id=Catch", "scale=smoke", "common.resume=true"], "run folder"),
+        (["env.train.id=Catch", "scale=smoke", "common.device=cuda:99"], "CUDA"),
+        (["env.train.id=Catch", "scale=smoke", "initialization.path_to_checkpoint=absent"], "absent"),
+        (["--seed", "3"], "--seed"),
+    ],
+)
+def test_the_other_door_refuses_a_wrong_command_line(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], wanted: str
+) -> None:
+    code = launch.main(arguments)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("run folder: ")]
+    assert code != 0 and len(lines) == 1 and lines[0].startswith("irisflow: ") and wanted in lines[0], lines
+    assert snapshot(nowhere) == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "wanted"),
+    [
+        (r"games: .*", "games: []", "games"),
+        (r"games: .*", "games: [Catch, Catch]", "games"),
+        (r"games: .*", "games: [Pang]", "nearest: Pong"),
+        (r"games: .*", "games: [PongNoFrameskip-v4]", "write 'Pong'"),
+        (r"games: .*", "games: Catch", "games"),
+        (r"games: .*", "games: [../Pong]", "not a name"),
+        (r"seeds: .*", "seeds: [0, 0]", "seeds"),
+        (r"seeds: .*", "seeds: [-1]", "0 or more"),
+        (r"seeds: .*", "seeds: [many]", "seeds"),
+        (r"baseline: .*", "baseline: irish", "nearest: iris"),
+        (r"variants: .*", "variants: [irish]", "nearest: iris"),
+        (r"scale: .*", "scale: smokey", "nearest: smoke"),
+        (r"scale: .*", "", "scale"),
+        (r"title: .*", "titel: Mine", "titel"),
+        (r"bootstrap_reps: .*", "bootstrap_reps: 0", "bootstrap_reps"),
+        (r"overrides: .*", "overrides: [training.gama=1]", "training.gama"),
+        (r"title: .*", "title: [", "valid YAML"),
+    ],
+)
+@pytest.mark.slow
+def test_a_wrong_study_file_is_refused_with_its_name(
+    checkout: Path, pattern: str, replacement: str, wanted: str
+) -> None:
+    study = checkout / "params/study/wrong.yaml"
+    study.write_text((checkout / "params/study/smoke.yaml").read_text())
+    try:
+        edit(study, pattern, replacement)
+        before = snapshot(checkout)
+        result = irisflow(checkout, "aggregate", "--study", "wrong")
+        lines = result.stderr.splitlines()
+        assert result.returncode == 2 and len(lines) == 1 and wanted in lines[0], lines
+        assert snapshot(checkout) == before
+    finally:
+        study.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        "study=no/slash",
+        "study=$(touch x)",
+        "study=smok",
+        "scale=smok",
+        "studdy=smoke",
+        "study=5",
+        "overrides=x",
+    ],
+)
+def test_snakemake_refuses_a_wrong_study_in_one_line(checkout: Path, config: str) -> None:
+    before = snapshot(checkout)
+    result = snakemake(checkout, "--cores", "1", "--config", config)
+    assert result.returncode != 0 and len(own_lines(result.stderr)) == 1, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert snapshot(checkout) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Pang", "a;b", "$(touch x)", "../up", "x" * 300])
+def test_snakemake_makes_nothing_for_a_target_with_a_wrong_name(checkout: Path, name: str) -> None:
+    before = snapshot(checkout)
+    result = snakemake(checkout, f"results/smoke/agents/iris/{name}/seed-0/agent.safetensors", "--cores", "1")
+    assert result.returncode != 0 and "Traceback" not in result.stdout + result.stderr
+    assert name == "Pang" or "No rule to produce" in result.stdout + result.stderr
+    assert snapshot(checkout) == before
+
+
+@pytest.mark.slow
+def test_main_py_is_the_same_door(checkout: Path) -> None:
+    before = snapshot(checkout)
+    result = run(checkout, "python", "src/main.py", "env.train.id=Pang")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "Pong" in result.stderr
+    assert snapshot(checkout) == before
