@@ -20,14 +20,11 @@ LETTERS = {
 }
 # Keys of IRIS that are accepted, so that its command lines work, but that change nothing here.
 WITHOUT_EFFECT = (
-    "collection.train.num_envs",
     "collection.train.num_episodes_to_save",
-    "collection.train.config.num_episodes",
     "collection.test.num_episodes_to_save",
     "collection.test.stop_after_epochs",
     "collection.test.config.should_sample",
     "collection.test.config.burn_in",
-    "collection.test.config.num_steps",
     "evaluation.tokenizer.save_reconstructions",
     "evaluation.actor_critic",
     "env.keymap",
@@ -37,7 +34,9 @@ WITHOUT_EFFECT = (
 # Keys that IRIS does not have.
 ADDED = (
     "common.num_threads",
+    "common.parallel_envs",
     "training.sample_by",
+    "training.time_limit_is_end",
     "evaluation.final",
     "tokenizer.name",
     "tokenizer.quantizer",
@@ -64,14 +63,15 @@ MEANINGS = {
     "common.sequence_length": "steps of a world-model segment; at most `world_model.max_blocks`",
     "common.resume": "by hand only: go on with the run whose folder is the working directory",
     "common.num_threads": "torch's CPU threads; another count gives other bytes",
-    "collection.train.num_envs": "one environment collects",
+    "common.parallel_envs": "test games step in processes of their own; changes speed only",
+    "collection.train.num_envs": "must be 1: one environment collects, as in IRIS",
     "collection.train.num_episodes_to_save": "nothing is saved beside the checkpoint",
     "collection.train.config.epsilon": "probability of a uniformly random action",
     "collection.train.config.burn_in": "past frames that warm up the policy when a call goes on with an open episode",
     "collection.train.config.should_sample": "draw actions; false takes the likeliest",
     "collection.train.config.temperature": "logits are divided by it",
-    "collection.train.config.num_steps": "agent steps of an epoch",
-    "collection.train.config.num_episodes": "training collects by steps",
+    "collection.train.config.num_steps": "agent steps of an epoch, 1 or more",
+    "collection.train.config.num_episodes": "must be null: training collects by steps",
     "collection.train.stop_after_epochs": "last epoch that collects",
     "collection.test.num_envs": "games played at once; changes speed only",
     "collection.test.num_episodes_to_save": "nothing is saved beside the checkpoint",
@@ -79,12 +79,13 @@ MEANINGS = {
     "collection.test.config.burn_in": "a test game starts from its beginning",
     "collection.test.config.should_sample": "test games draw actions",
     "collection.test.config.temperature": "as in training",
-    "collection.test.config.num_steps": "testing plays whole games",
-    "collection.test.config.num_episodes": "games of an evaluation while training",
+    "collection.test.config.num_steps": "must be null: testing plays whole games",
+    "collection.test.config.num_episodes": "games of an evaluation while training, 1 or more",
     "collection.test.stop_after_epochs": "`evaluation.every` decides",
     "training.should": "false: collect and evaluate only",
     "training.learning_rate": "of all three optimisers",
     "training.sample_by": "`episode`: uniform over episodes, as IRIS; `step`: over steps",
+    "training.time_limit_is_end": "an episode that runs out of time counts as ended, as in IRIS; false: its future counts",
     "batch_num_samples": "frames, segments or rollouts of a batch",
     "grad_acc_steps": "batches of an update",
     "max_grad_norm": "gradients are clipped to this global norm; null: not",
@@ -244,7 +245,10 @@ def leaves(entry: "Field[Any]", node: Any, key: str) -> Iterator[tuple[str, str,
 
 def meaning(key: str) -> str:
     """Return what a key means: its own entry, or that of its last word. Raises KeyError where there is neither."""
-    return MEANINGS[key] if key in MEANINGS else MEANINGS[key.rsplit(".", 1)[-1]]
+    last = key.rsplit(".", 1)[-1]
+    if key not in MEANINGS and last not in MEANINGS:
+        raise KeyError(f"{key} has no meaning: give it one in MEANINGS of docs/make_configuration.py")
+    return MEANINGS.get(key) or MEANINGS[last]
 
 
 def is_under(key: str, parents: tuple[str, ...]) -> bool:

@@ -1,0 +1,184 @@
+"""The documents say what is true of this checkout."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from documentation import ROOT, blocks, commands, documents, tracked
+from dvc.cli import parse_args as parse_dvc
+from snakemake.cli import get_argument_parser
+
+from irisflow import cli, params
+from irisflow.study import load_study
+
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in documents()]
+RECORDS = [pytest.param(path, id=path.stem) for path in documents() if path.parent.name == "adr"]
+QUOTED = [(page, words) for page in (README, CONTRIBUTING) for words in commands(page)]
+COMMANDS = [pytest.param(words, id=f"{page.stem}: {' '.join(words)}") for page, words in QUOTED]
+TARGETS = {"reports/summary.pdf", "datasets", "pretrained", "agents", "scores"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    broken = [link for link in links if not urlsplit(link).scheme and not (page.parent / link).exists()]
+    assert not broken
+
+
+@pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "irisflow"])
+def test_a_quoted_irisflow_command_is_understood(words: list[str]) -> None:
+    assert cli._parser().parse_args(words[1:]).command in {*cli.STAGES, "list", "pull"}
+
+
+@pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "snakemake"])
+def test_a_quoted_snakemake_command_names_targets_rules_studies_and_profiles_that_exist(
+    words: list[str],
+) -> None:
+    options = get_argument_parser().parse_args(words[1:])
+    assert set(options.targets) <= TARGETS
+    rules = {name for path in (ROOT / "workflow/rules").glob("*.smk") for name in _rules(path)}
+    assert set(options.forcerun or ()) <= rules
+    for setting in options.config or ():
+        key, _, name = setting.partition("=")
+        assert key == "study" and (name == "cosine" or load_study(name).name == name)
+    assert options.profile is None or (ROOT / options.profile / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][:2] == ["dvc", "repro"]])
+def test_a_quoted_dvc_command_names_stages_that_exist(words: list[str]) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+    assert set(parse_dvc(words[1:]).targets or ()) <= stages.keys()
+
+
+@pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "python"])
+def test_a_quoted_run_by_hand_has_a_valid_configuration(words: list[str]) -> None:
+    assert words[1] == "src/main.py"
+    assert params.settings_from(words[2:]).env.train.id == "BreakoutNoFrameskip-v4"
+
+
+def test_no_quoted_command_is_left_unchecked() -> None:
+    checked = {"irisflow", "snakemake", "dvc", "python", "pytest", "./check", ".", "true", "uv"}
+    assert {words[0] for _, words in QUOTED} <= checked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments", [["-n", "--config", "study=atari100k"], ["agents", "--cores", "8", "-n"]]
+)
+def test_quoted_plans_are_made(arguments: list[str], tmp_path: Path) -> None:
+    checkout = _copy(tmp_path)
+    result = _run(checkout, sys.executable, "-m", "snakemake", *arguments, "--quiet", "rules")
+    assert result.returncode == 0, result.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE))
+    assert int(counts["train_agent"]) == (260 if "study=atari100k" in arguments else 8)
+    if "study=atari100k" in arguments:
+        assert f"{counts['total']} jobs" in README.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_steps_of_contributing_add_a_variant(tmp_path: Path) -> None:
+    checkout = _copy(tmp_path)
+    quantizers = checkout / "src/irisflow/tokenizer/quantizers"
+    source, function = (quantizers / "vq.py").read_text("utf-8"), blocks(CONTRIBUTING, "python")[0]
+    start = source.index("    @torch.no_grad()\n    def _nearest")
+    indented = "".join(f"    {line}\n" for line in function.splitlines())
+    (quantizers / "cosine.py").write_text(source[:start] + indented, encoding="utf-8")
+    groups = ("quantizer", "tokenizer", "variant", "study")
+    for group, content in zip(groups, blocks(CONTRIBUTING, "yaml"), strict=True):
+        (checkout / f"params/{group}/cosine.yaml").write_text(content, encoding="utf-8")
+    assert "cosine" in _run(checkout, sys.executable, "-m", "irisflow", "list").stdout
+    plan = _run(
+        checkout, sys.executable, "-m", "snakemake", "-n", "--config", "study=cosine", "--quiet", "rules"
+    )
+    assert plan.returncode == 0, plan.stderr
+    run = ("--scale", "smoke", "--variant", "cosine", "--game", "Catch", "--seed", "0")
+    trained = _run(checkout, sys.executable, "-m", "irisflow", "train-agent", *run)
+    assert trained.returncode == 0, trained.stderr
+    settings = yaml.safe_load(
+        (checkout / "results/smoke/agents/cosine/Catch/seed-0/params.yaml").read_text("utf-8")
+    )
+    assert settings["tokenizer"]["quantizer"]["name"] == "cosine"
+
+
+def test_the_page_of_all_keys_is_current() -> None:
+    page = _make_configuration().page()
+    assert (ROOT / "docs/configuration.md").read_text("utf-8") == page, "run docs/make_configuration.py"
+
+
+def test_the_page_of_all_keys_marks_only_keys_that_exist() -> None:
+    module = _make_configuration()
+    page = module.page()
+    for key in (*module.WITHOUT_EFFECT, *module.ADDED):
+        assert f"`{key}`" in page or f"`{key}." in page, key
+
+
+def test_nothing_reads_the_keys_that_are_said_to_have_no_effect() -> None:
+    readers = [path for path in (ROOT / "src").rglob("*.py") if path.name != "schema.py"]
+    code = "\n".join(path.read_text("utf-8") for path in readers)
+    for word in ("num_episodes_to_save", "save_reconstructions", "evaluation.actor_critic", "datasets.test"):
+        assert word not in code
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_decision_has_context_decision_and_consequences(record: Path) -> None:
+    headings = re.findall(r"^## (.+?)(?: \(.*)?$", record.read_text("utf-8"), re.MULTILINE)
+    assert headings == ["Context", "Decision", "Consequences", "Measured"]
+    assert f"adr/{record.name}" in (ROOT / "docs/README.md").read_text("utf-8")
+
+
+def test_ci_calls_the_test_command_of_the_readme() -> None:
+    command = "./run pytest"
+    assert command in "\n".join(blocks(README, "sh"))
+    assert command in (ROOT / ".ci/run").read_text("utf-8").splitlines()
+
+
+def test_no_tracked_file_names_a_package_index_or_a_place_on_one_machine() -> None:
+    hosts = ["py" + "pi.org", "python" + "hosted.org", *_own_index_hosts()]
+    places = ["/" + folder + "/" for folder in ("root", "home", "work")]
+    forbidden = re.compile("|".join(map(re.escape, [*hosts, *places])))
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in tracked()
+        if (match := forbidden.search(path.read_bytes().decode("utf-8", "replace")))
+    ]
+    assert not found
+
+
+def _own_index_hosts() -> list[str]:
+    addresses = (os.environ.get(name, "") for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"))
+    return [host for address in addresses if (host := urlsplit(address).hostname)]
+
+
+def _rules(path: Path) -> list[str]:
+    return re.findall(r"^rule (\w+):", path.read_text("utf-8"), re.MULTILINE)
+
+
+def _make_configuration() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_configuration", ROOT / "docs/make_configuration.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _copy(folder: Path) -> Path:
+    """Return a folder with what Snakemake and the stages need, from git's files."""
+    for path in tracked():
+        name = path.relative_to(ROOT)
+        if name.parts[0] in ("Snakefile", "src", "params", "workflow", "profiles"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(path.read_bytes())
+    return folder
+
+
+def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
