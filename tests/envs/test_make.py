@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -72,6 +74,15 @@ def test_any_environment_with_pictures_can_be_played(env_id: str) -> None:
     assert (reward, terminated, truncated, info["frames"]) == (3.0, False, False, 2)
 
 
+def test_an_id_with_a_module_imports_it_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register = 'gymnasium.register("OfModule-v0", "test_make:Ramp")'
+    (tmp_path / "module_of_games.py").write_text(f"import gymnasium\n\n{register}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    environment = make_environment(settings("module_of_games:OfModule-v0"))
+    assert isinstance(environment, PixelEnvironment)
+    assert environment.reset(seed=0)[0].shape == (3, 64, 64)
+
+
 def test_the_time_limit_of_other_environments_counts_their_steps() -> None:
     environment = make_environment(settings("RampPicture-v0", max_episode_steps=3))
     environment.reset(seed=0)
@@ -111,6 +122,7 @@ def test_an_environment_without_discrete_actions_is_refused() -> None:
         ("ALE/Pong-v6", "ALE/Pong-v5"),
         ("Cach", "Catch"),
         ("no such module:Game-v0", "Allowed"),
+        (".relative:Game-v0", "Allowed"),
         ("", "Allowed"),
     ],
 )

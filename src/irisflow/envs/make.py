@@ -1,5 +1,7 @@
 """From an environment's settings to the environment."""
 
+from importlib import import_module
+
 import gymnasium
 
 from irisflow import games
@@ -50,10 +52,16 @@ def atari_game(env_id: str) -> str | None:
 
 
 def _registered(env_id: str) -> str:
-    """Return the id if gymnasium knows it, else raise ConfigError with the names that resemble it."""
+    """Return the id if gymnasium knows it, else raise ConfigError with the names that resemble it.
+
+    `module:Name-v0` imports the module first, which registers its environments.
+    """
+    module, _, name = env_id.rpartition(":")
     try:
-        gymnasium.spec(env_id)
-    except (gymnasium.error.Error, ImportError):
+        if module:
+            import_module(module)
+        gymnasium.spec(name)
+    except (gymnasium.error.Error, ImportError, TypeError):  # TypeError: a relative module
         known = (*games.known_games(), *gymnasium.registry)
         raise ConfigError(
             f"env.train.id: game {env_id!r} does not exist{nearest(env_id, known)}."
