@@ -1,0 +1,226 @@
+"""A training that was stopped and goes on ends in the same bytes as one that was never stopped."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from irisflow import params, paths
+from irisflow.params import Choice
+from irisflow.provenance import Cost
+from irisflow.stages.session import Session, prepare, weights_of
+from irisflow.training.checkpoint import as_arrays, load_checkpoint
+from irisflow.training.run import History, train
+from workspace import copy_checkout, environment, irisflow, own_lines, run
+
+pytestmark = pytest.mark.slow
+OVERRIDES = (
+    "common.epochs=3",
+    "collection.train.stop_after_epochs=3",
+    "collection.train.config.num_steps=16",
+)
+COMPARED = ("agent.safetensors", "metrics.jsonl", "curve.csv", "reconstructions.safetensors", "params.yaml")
+
+
+class PowerCutError(Exception):
+    """Ends a training from outside."""
+
+
+def session_for(game: str) -> tuple[Session, Any]:
+    """Return a fresh session on a game, and its settings."""
+    choice = Choice("smoke", variant="iris", overrides=(f"env.train.id={game}", *OVERRIDES))
+    settings = params.stage_settings("train_agent", params.compose(choice))
+    return prepare(settings, scale="smoke", game=game), settings
+
+
+def trained(session: Session, settings: Any, checkpoint: Path, *, cut_after: int | None = None) -> History:
+    """Return the history of a training that power may be cut of after some epoch."""
+
+    def after_epoch(_: History, trainer: Any) -> None:
+        if trainer.epoch == cut_after:
+            raise PowerCutError
+
+    cost = Cost("train_agent")
+    return train(
+        session.trainer,
+        settings,
+        cost,
+        checkpoint=checkpoint,
+        digest="d",
+        what="test",
+        after_epoch=after_epoch,
+    )
+
+
+@pytest.mark.parametrize("game", ["Catch", "Pong"])
+def test_training_cut_after_every_epoch_equals_training_at_one_go(game: str, tmp_path: Path) -> None:
+    session, settings = session_for(game)
+    history = trained(session, settings, tmp_path / "whole")
+    for epoch in (1, 2):
+        with pytest.raises(PowerCutError):
+            trained(*session_for(game), tmp_path / "cut", cut_after=epoch)
+    torch.manual_seed(99)  # whatever happened in between
+    last, settings = session_for(game)
+    resumed = trained(last, settings, tmp_path / "cut")
+    assert weights_of(last.agent) == weights_of(session.agent)
+    assert resumed.metrics == history.metrics and resumed.curve == history.curve
+    assert len(resumed.timings) == 3
+    for name, array in session.trainer.reconstructions().items():
+        assert (last.trainer.reconstructions()[name] == array).all()
+
+
+@pytest.fixture(scope="module")
+def after_one_epoch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A checkpoint on Catch after one epoch, and the weights that it must lead to."""
+    folder = tmp_path_factory.mktemp("one-epoch")
+    with pytest.raises(PowerCutError):
+        trained(*session_for("Catch"), folder / "checkpoint", cut_after=1)
+    session, settings = session_for("Catch")
+    trained(session, settings, folder / "whole")
+    return folder / "checkpoint", weights_of(session.agent)
+
+
+def finish_without(dropped: str | None, checkpoint: Path) -> bytes:
+    """Return the weights that follow if one part of the state is that of a fresh trainer."""
+    session, _ = session_for("Catch")
+    state = load_checkpoint(checkpoint, digest="d")
+    assert state is not None
+    if dropped is not None:
+        state[dropped] = session.trainer.get_state()[dropped]
+    session.trainer.set_state(state)
+    for _ in session.trainer.epochs():
+        pass
+    return weights_of(session.agent)
+
+
+@pytest.mark.parametrize(
+    "dropped", ["agent", "optimizers", "replay", "collector", "sample_rng", "generators", "torch_rng"]
+)
+def test_no_part_of_the_state_can_be_left_out(dropped: str, after_one_epoch: tuple[Path, bytes]) -> None:
+    checkpoint, whole = after_one_epoch
+    assert finish_without(dropped, checkpoint) != whole
+
+
+def test_the_whole_state_is_enough(after_one_epoch: tuple[Path, bytes]) -> None:
+    checkpoint, whole = after_one_epoch
+    assert finish_without(None, checkpoint) == whole
+
+
+def test_a_state_survives_its_way_to_the_disk(after_one_epoch: tuple[Path, bytes]) -> None:
+    checkpoint, _ = after_one_epoch
+    state = load_checkpoint(checkpoint, digest="d")
+    assert state is not None
+    session, _ = session_for("Catch")
+    session.trainer.set_state(state)
+    again = session.trainer.get_state()
+    assert flat({key: state[key] for key in again}) == flat(again)
+
+
+def flat(state: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested state with dotted keys and comparable values."""
+    state = as_arrays(state)
+    if isinstance(state, dict):
+        return {
+            key: value
+            for name, part in state.items()
+            for key, value in flat(part, f"{prefix}.{name}").items()
+        }
+    if isinstance(state, list | tuple):
+        return flat(dict(enumerate(state)), prefix)
+    return {prefix: state.tolist() if hasattr(state, "tolist") else state}
+
+
+def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(pattern: str, folder: Path, process: "subprocess.Popen[str]") -> Path:
+    """Return the file once it is there, while the process still runs."""
+    for _ in range(6000):
+        if found := [path for path in folder.glob(pattern) if path.stat().st_size]:
+            return found[0]
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError(f"{pattern} never came")
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    assert process.poll() is None, "it ended before it was killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def train_agent(*arguments: str) -> tuple[str, ...]:
+    names = ("--scale=smoke", "--variant=iris", "--game=Catch", "--seed=0")
+    return (sys.executable, "-m", "irisflow", "train-agent", *names, *arguments)
+
+
+def test_a_killed_stage_goes_on_to_the_artefact_of_one_that_was_not(smoke_run: Path, tmp_path: Path) -> None:
+    folder = copy_checkout(tmp_path / "killed")
+    process = start(folder, *train_agent())
+    wait_for("resume/train_agent-*/checkpoint/manifest.json", folder, process)
+    kill(process)
+    agent = paths.agent("smoke", "iris", "Catch", 0)
+    assert not (folder / agent).exists()
+    result = run(folder, *train_agent(), check=True)
+    assert "goes on after epoch 1" in result.stderr
+    assert not list((folder / "resume").glob("*"))
+    for name in COMPARED:
+        assert (folder / agent / name).read_bytes() == (smoke_run / agent / name).read_bytes(), name
+
+
+def test_a_second_process_on_the_same_run_is_turned_away(tmp_path: Path) -> None:
+    folder = copy_checkout(tmp_path / "twice")
+    arguments = train_agent("--override=common.epochs=1000")
+    first = start(folder, *arguments)
+    wait_for("resume/train_agent-*/LOCK", folder, first)
+    second = run(folder, *arguments)
+    assert second.returncode == 7 and own_lines(second.stderr) == second.stderr.splitlines()
+    assert str(first.pid) in second.stderr
+    kill(first)
+    assert not (folder / "results").exists()
+
+
+def test_both_doors_train_the_same_agent_and_a_killed_run_by_hand_goes_on(
+    smoke_run: Path, tmp_path: Path
+) -> None:
+    folder = copy_checkout(tmp_path / "by-hand")
+    command = (
+        sys.executable,
+        str(folder / "src/main.py"),
+        "env.train.id=Catch",
+        "scale=smoke",
+        "common.device=cpu",
+    )
+    process = start(folder, *command)
+    manifest = wait_for("outputs/*/*/checkpoints/resume/manifest.json", folder, process)
+    kill(process)
+    run_folder = manifest.parents[2]
+    result = subprocess.run(
+        [*command, "common.resume=true"],
+        cwd=run_folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "goes on after epoch 1" in result.stderr
+    by_hand = (run_folder / "checkpoints/last/agent.safetensors").read_bytes()
+    planned = (smoke_run / paths.agent("smoke", "iris", "Catch", 0) / "agent.safetensors").read_bytes()
+    assert load(by_hand).keys() == load(planned).keys() and by_hand == planned
+    assert {path.name for path in run_folder.iterdir()} >= {"checkpoints", "config", "media", "metrics.jsonl"}
+    assert len((run_folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert not irisflow(folder, "list").stderr

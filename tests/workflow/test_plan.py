@@ -1,0 +1,93 @@
+"""What Snakemake plans: for a study, after it has run, and after each kind of change."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from workspace import REPORT, STUDY_TITLE, edit, planned, snakemake
+
+pytestmark = pytest.mark.slow
+LAST = {"aggregate": 1, "report": 1}
+EVALUATED = {"evaluate": 4, **LAST}
+TRAINED = {"train_agent": 4, **EVALUATED}
+
+
+@pytest.mark.parametrize(
+    ("study", "num_games", "num_seeds"), [("atari100k", 26, 5), ("quick", 2, 2), ("smoke", 2, 1)]
+)
+def test_a_study_plans_each_run_once_and_shares_pretraining(
+    checkout: Path, study: str, num_games: int, num_seeds: int
+) -> None:
+    cells = num_games * num_seeds
+    pretraining = {"collect": cells, "pretrain_tokenizer": cells, "pretrain_world_model": cells}
+    runs = {"train_agent": 2 * cells, "evaluate": 2 * cells}
+    assert planned(checkout, REPORT, "--config", f"study={study}") == {**pretraining, **runs, **LAST}
+
+
+def test_a_second_run_does_nothing(smoke_run: Path) -> None:
+    result = snakemake(smoke_run, REPORT, "--cores", "2", check=True)
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern", "replacement", "expected"),
+    [
+        ("params/config.yaml", r"gamma: 0\.995", "gamma: 0.99", TRAINED),
+        ("params/scale/smoke.yaml", r"ch: 8\b", "ch: 16", {"pretrain_tokenizer": 2, "pretrain_world_model": 2, **TRAINED}),
+        ("params/scale/smoke.yaml", r"num_layers: 1", "num_layers: 2", {"pretrain_world_model": 2, **TRAINED}),
+        ("params/scale/smoke.yaml", r"num_episodes: 3", "num_episodes: 4", EVALUATED),
+        ("params/study/smoke.yaml", STUDY_TITLE, "Another title", {"report": 1}),
+        ("params/study/smoke.yaml", r"bootstrap_reps: 200", "bootstrap_reps: 300", LAST),
+        ("params/config.yaml", r"(?m)^common:", "# A remark.\ncommon:", {}),
+        ("src/irisflow/reporting/style.py", r"\A", "# A remark.\n", {"report": 1}),
+        ("src/irisflow/evaluation/play.py", r"\A", "# A remark.\n", TRAINED),
+        ("src/irisflow/launch.py", r"\A", "# A remark.\n", {}),
+    ],
+    ids=[
+        "gamma", "tokenizer width", "world-model depth", "evaluation episodes", "title", "bootstrap",
+        "comment", "reporting code", "evaluation code", "the other door",
+    ],
+)  # fmt: skip
+def test_a_change_plans_what_reads_it_and_nothing_else(
+    finished: Path, file: str, pattern: str, replacement: str, expected: dict[str, int]
+) -> None:
+    edit(finished / file, pattern, replacement)
+    assert planned(finished) == expected
+
+
+def test_dropping_a_seed_from_the_study_plans_only_the_statistics(finished: Path) -> None:
+    edit(finished / "params/study/smoke.yaml", r"games: \[Catch, Pong\]", "games: [Pong]")
+    assert planned(finished) == LAST
+
+
+def test_one_stage_can_be_forced_and_what_stands_on_it_follows(smoke_run: Path) -> None:
+    expected = {"pretrain_tokenizer": 2, "pretrain_world_model": 2, "train_agent": 2, "evaluate": 2, **LAST}
+    assert planned(smoke_run, REPORT, "--forcerun", "pretrain_tokenizer") == expected
+
+
+def test_deleted_scores_of_one_seed_are_evaluated_again_to_the_same_numbers(finished: Path) -> None:
+    scores = finished / "results/smoke/scores/iris/Pong/seed-0"
+    before = (scores / "scores.csv").read_text()
+    shutil.rmtree(scores)
+    assert planned(finished) == {"evaluate": 1, **LAST}
+    snakemake(finished, REPORT, "--cores", "2", check=True)
+    assert (scores / "scores.csv").read_text() == before
+    assert planned(finished) == {}
+
+
+def test_a_new_title_reaches_the_report_without_new_statistics(finished: Path) -> None:
+    summary = finished / "results/smoke/studies/smoke/summary.json"
+    before = summary.stat().st_mtime_ns
+    edit(finished / "params/study/smoke.yaml", STUDY_TITLE, "Another title")
+    snakemake(finished, REPORT, "--cores", "2", check=True)
+    assert "Another title" in (finished / "reports/summary.json").read_text()
+    assert summary.stat().st_mtime_ns == before
+
+
+def test_no_more_training_jobs_run_at_once_than_there_are_cores(checkout: Path) -> None:
+    result = snakemake(checkout, REPORT, "--dry-run", "--cores", "8", check=True)
+    threads = re.findall(r"rule train_agent:(?:\n .*)*?\n    threads: (\d+)", result.stdout + result.stderr)
+    assert {int(number) for number in threads} <= {max(1, 8 // len(os.sched_getaffinity(0)))} and threads
