@@ -440,8 +440,9 @@ def draw_cost(summary: Summary) -> Drawing:
     figure = Figure(figsize=(inches(WIDTH), inches(22 + 7 * len(owners))), layout="constrained")
     axes = figure.subplots()
     ends = dict.fromkeys(owners, 0.0)
+    unit, seconds = time_unit(max(summary["cost"]["wall_s_by_variant"].values(), default=0.0))
     for index, stage in enumerate(stages):
-        shares = {row["variant"]: row["wall_s"] / 3600 for row in cost_rows if row["stage"] == stage}
+        shares = {row["variant"]: row["wall_s"] / seconds for row in cost_rows if row["stage"] == stage}
         lengths = [shares.get(owner, 0.0) for owner in owners]
         axes.barh(
             np.arange(len(owners)),
@@ -455,7 +456,7 @@ def draw_cost(summary: Summary) -> Drawing:
         )
         ends = {owner: ends[owner] + length for owner, length in zip(owners, lengths, strict=True)}
     name_rows(axes, owners)
-    axes.set_xlabel("hours, summed over jobs")
+    axes.set_xlabel(f"{unit}, summed over jobs")
     figure.legend(loc="outside upper left", ncols=min(6, len(stages)))
     rows = [{key: row[key] for key in ("stage", "variant", "num_jobs", "wall_s")} for row in cost_rows]
     caption = (
@@ -463,6 +464,13 @@ def draw_cost(summary: Summary) -> Drawing:
         " variants."
     )
     return Drawing("F10", findings.cost(summary), caption, figure, rows)
+
+
+def time_unit(longest_s: float) -> tuple[str, int]:
+    """Return the unit in which the longest of some times reads well, and its seconds."""
+    return next(
+        (unit for unit in (("hours", 3600), ("minutes", 60)) if longest_s >= 2 * unit[1]), ("seconds", 1)
+    )
 
 
 def draw_training(summary: Summary) -> Drawing:

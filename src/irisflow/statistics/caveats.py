@@ -26,6 +26,7 @@ def caveats(study: StudyDescription, summary: Summary) -> list[dict[str, str]]:
         _attainable,
         _games,
         _episodes,
+        _time_limit,
         _dominance,
         _comparisons,
     )
@@ -141,6 +142,17 @@ def _episodes(study: StudyDescription, summary: Summary) -> Iterator[dict[str, s
         yield _caveat(
             "note",
             f"{protocol['least_episodes']} evaluation episodes per run{size}; IRIS uses {IRIS_EPISODES}.",
+        )
+
+
+def _time_limit(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
+    protocol = summary["protocol"]
+    share = protocol["num_truncated"] / protocol["num_episodes"]
+    if share:
+        yield _caveat(
+            "warn",
+            f"{100 * share:.0f} % of the final episodes were cut off by the time limit: their scores, and what is"
+            " normalised from them, are not those of whole games.",
         )
 
 
