@@ -33,7 +33,6 @@ class CnnLstm(nn.Module):
         side = resolution >> len(config.channels)
         self.num_actions = num_actions
         self.use_original_obs = config.use_original_obs
-        self.use_original_obs = config.use_original_obs
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
         )
