@@ -17,6 +17,7 @@ def single_writer(folder: Path, *, is_temporary: bool = False) -> Iterator[None]
     A temporary folder is removed when the block succeeds, and also when it fails before it wrote anything. POSIX record
     locks end with the process and are not inherited by forked workers.
     """
+    is_first = not folder.parent.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "LOCK").open("a+") as file:
         try:
@@ -35,8 +36,9 @@ def single_writer(folder: Path, *, is_temporary: bool = False) -> Iterator[None]
         except BaseException:
             if is_temporary and [path.name for path in folder.iterdir()] == ["LOCK"]:
                 shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # other stages' folders are there
-                    folder.parent.rmdir()
+                with suppress(OSError):  # another stage came meanwhile
+                    if is_first:
+                        folder.parent.rmdir()
             raise
         if is_temporary:
             shutil.rmtree(folder, ignore_errors=True)

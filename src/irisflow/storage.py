@@ -141,15 +141,27 @@ def open_artefact(folder: Path, *, kind: str) -> Artefact:
     return found
 
 
+def verify(path: Path) -> None:
+    """Raise DataError unless the manifest beside a file vouches for its bytes."""
+    manifest = path.parent / MANIFEST
+    try:
+        sha256 = json.loads(_read(manifest))["sha256"][path.name]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{manifest} does not vouch for {path.name}. {_mend(path.parent)}") from None
+    if sha256_of(path) != sha256:
+        raise DataError(f"{path} is damaged (sha256 differs from {MANIFEST}). {_mend(path.parent)}")
+
+
 @contextmanager
-def space_errors(path: Path, num_bytes: int) -> Iterator[None]:
+def space_errors(path: Path, num_bytes: int | None = None) -> Iterator[None]:
     """Turn the operating system's refusals to write into one-line ResourceErrors."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            needs = "" if num_bytes is None else f" (needs {num_bytes / 1e6:.1f} MB)"
             raise ResourceError(
-                f"no space left writing {path} (needs {num_bytes / 1e6:.1f} MB). Free space and run the same command again."
+                f"no space left writing {path}{needs}. Free space and run the same command again."
             ) from None
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from None
 

@@ -75,6 +75,12 @@ class StudyPlan:
         return curves + metrics + [paths.scores(*run) / "scores.csv" for run in self.runs] + kinds
 
     @property
+    def has_lost_records(self) -> bool:
+        """Whether the study was aggregated and something of what that read is gone."""
+        summary = paths.study(self.study.scale, self.study.name) / "summary.json"
+        return summary.exists() and not all(file.exists() for file in self.records)
+
+    @property
     def runs(self) -> list[tuple[str, str, str, int]]:
         """All runs: scale, variant, game, seed."""
         scale, names = self.study.scale, self.study.variants

@@ -67,3 +67,13 @@ def digest(stage):
             sys.exit(f"irisflow: {error}")
 
     return function
+
+
+def records(wildcards):
+    """Return what a study's statistics stand on; where some of it was deleted, have them made again.
+
+    Snakemake lets a missing file be as long as all that was made of it is there.
+    """
+    if PLAN.has_lost_records:
+        workflow.dag.forcerules.add(workflow.get_rule("aggregate"))
+    return [str(file) for file in PLAN.records]

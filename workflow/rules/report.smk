@@ -3,7 +3,7 @@
 
 rule aggregate:
     input:
-        PLAN.records,
+        records,
     output:
         multiext(str(paths.study("{scale}", "{study}")) + "/", *paths.STUDY_FILES),
     log:

@@ -7,7 +7,7 @@ from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
-from irisflow.storage import json_bytes, write_atomically
+from irisflow.storage import json_bytes, verify, write_atomically
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
 
@@ -16,6 +16,9 @@ def run(request: StudyRequest) -> None:
     """Write `summary.json` and `scores.csv` of a study. Raises DataError if a run's records are missing or damaged."""
     study = request.study
     plan = StudyPlan(study)
+    for file in plan.records:
+        if file.is_relative_to(paths.RESULTS):
+            verify(file)
     scores = read_scores(file for file in plan.records if file.name in ("scores.csv", "curve.csv"))
     metrics = {
         Run(variant, game, seed): read_metrics(paths.agent(scale, variant, game, seed) / "metrics.jsonl")

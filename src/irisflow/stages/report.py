@@ -6,6 +6,7 @@ from irisflow import paths
 from irisflow.errors import DataError
 from irisflow.reporting.document import build_report
 from irisflow.stages.study_request import StudyRequest
+from irisflow.storage import space_errors, verify
 from irisflow.workflow import StudyPlan
 
 
@@ -23,4 +24,7 @@ def run(request: StudyRequest) -> None:
         for scale, variant, game, seed in StudyPlan(study).runs
     }
     reconstructions = {run: folder / "reconstructions.safetensors" for run, folder in runs.items()}
-    build_report(summary, reconstructions, paths.REPORTS)
+    for file in reconstructions.values():
+        verify(file)
+    with space_errors(paths.REPORTS):
+        build_report(summary, reconstructions, paths.REPORTS)

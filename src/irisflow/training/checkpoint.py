@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from irisflow.errors import DataError
-from irisflow.storage import json_bytes, open_artefact, publish_folder, recover_folder
+from irisflow.storage import open_artefact, publish_folder, recover_folder
 
 KIND = "checkpoint"
 TENSOR = "$tensor"  # stands in the JSON where an array was
@@ -22,7 +22,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, digest: str) -> None
     `state` is nested dicts and lists of arrays, tensors and JSON-able values. Raises ResourceError where there is no space.
     """
     tensors: dict[str, Tensor] = {}
-    rest = json_bytes(pack(state, tensors))
+    # Keys keep their order: a resumed run writes its metrics in the order of one that was not stopped.
+    rest = json.dumps(pack(state, tensors), allow_nan=False).encode()
     files = {"tensors.safetensors": save(tensors), "state.json": rest}
     publish_folder(folder, files, kind=KIND, digest=digest, about={"epoch": state.get("epoch")})
 
