@@ -118,8 +118,6 @@ def test_a_stage_without_what_it_stands_on_says_so_and_writes_nothing(
 @pytest.mark.parametrize(
     ("command", "limit"),
     [
-        (("collect", *CATCH), 1000),
-        (TOKENIZER, 20_000),
         (("train-agent", "--variant=iris", *CATCH), 20_000),
         (EVALUATE, 500),
         (REPORT, 20_000),

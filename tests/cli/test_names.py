@@ -184,7 +184,7 @@ def test_snakemake_refuses_a_wrong_study_in_one_line(checkout: Path, config: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Pang", "a;b", "$(touch x)", "../up", "x" * 300])
+@pytest.mark.parametrize("name", ["Pang", "a;$(touch x)", "../up"])
 def test_snakemake_makes_nothing_for_a_target_with_a_wrong_name(checkout: Path, name: str) -> None:
     before = snapshot(checkout)
     result = snakemake(checkout, f"results/smoke/agents/iris/{name}/seed-0/agent.safetensors", "--cores", "1")
