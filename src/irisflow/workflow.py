@@ -104,12 +104,15 @@ class StudyPlan:
             files += paths.weights(folder, "world_model")
         return files
 
-    def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
-        """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ...
+    def check_names(self, *, game: str, seed: str, **groups: str) -> None:
+        """Raise ConfigError unless the game, and the file of `params/` that each group names, exist."""
+        del seed  # digits, by the wildcard's constraint
+        for group, name in groups.items():
+            params.check_choice(group, name)
+        games.game_of(games.check_name("game", game))
 
-        Raises ConfigError for a game that does not exist.
-        """
-        games.game_of(game)
+    def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
+        """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
         choice = Choice(scale, overrides=tuple(self.study.overrides), **groups)
         return params.digest(stage, params.compose(choice), game, int(seed))
 

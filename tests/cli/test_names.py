@@ -173,12 +173,25 @@ def test_snakemake_refuses_a_wrong_study_in_one_line(checkout: Path, config: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Pang", "a;$(touch x)", "../up"])
-def test_snakemake_makes_nothing_for_a_target_with_a_wrong_name(checkout: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("iris/Pang", "nearest: Pong"),
+        ("irs/Pong", "nearest: iris"),
+        ("iris/a;$(touch x)", "is not a name"),
+        ("iris/Pong x", "is not a name"),
+        ("iris/../up", "No rule to produce"),
+        ("iris/" + 300 * "a", "No rule to produce"),
+    ],
+)
+def test_snakemake_makes_nothing_for_a_target_with_a_wrong_name(
+    checkout: Path, name: str, message: str
+) -> None:
     before = snapshot(checkout)
-    result = snakemake(checkout, f"results/smoke/agents/iris/{name}/seed-0/agent.safetensors", "--cores", "1")
+    result = snakemake(checkout, f"results/smoke/agents/{name}/seed-0/agent.safetensors", "--cores", "1")
     assert result.returncode != 0 and "Traceback" not in result.stdout + result.stderr
-    assert name == "Pang" or "No rule to produce" in result.stdout + result.stderr
+    assert message in result.stdout + result.stderr
+    assert len(own_lines(result.stderr)) == (message != "No rule to produce")
     assert snapshot(checkout) == before
 
 

@@ -3,7 +3,7 @@
 
 rule train_agent:
     input:
-        lambda wildcards: PLAN.initial_weights(**dict(wildcards.items())),
+        named(PLAN.initial_weights),
     output:
         multiext(
             str(paths.agent("{scale}", "{variant}", "{game}", "{seed}")) + "/",

@@ -46,27 +46,35 @@ USABLE_CORES = len(os.sched_getaffinity(0))
 JOB_CORES = max(1, -(-(workflow.cores or 1) // USABLE_CORES))
 
 
+# Any one path component, so that a wrong name is refused by `named` with the nearest right ones, before it reaches a shell.
 wildcard_constraints:
-    scale="|".join(params.names("scale")),
-    variant="|".join(params.names("variant")),
-    tokenizer="|".join(params.names("tokenizer")),
-    world_model="|".join(params.names("world_model")),
-    corpus="|".join(params.names("corpus")),
+    scale="[^/]{1,80}",
+    variant="[^/]{1,80}",
+    tokenizer="[^/]{1,80}",
+    world_model="[^/]{1,80}",
+    corpus="[^/]{1,80}",
     study="|".join(params.names("study")),
-    game="[A-Za-z0-9][A-Za-z0-9_-]{0,60}",
+    game="[^/]{1,80}",
     seed="[0-9]+",
+
+
+def named(function):
+    """Return an input or params function that gets a rule's wildcards by name, each of which must exist."""
+
+    def checked(wildcards):
+        names = dict(wildcards.items())
+        try:
+            PLAN.check_names(**names)
+            return function(**names)
+        except IrisflowError as error:
+            sys.exit(f"irisflow: {error}")
+
+    return checked
 
 
 def digest(stage):
     """Return a params function: the digest of what a stage reads for a rule's wildcards."""
-
-    def function(wildcards):
-        try:
-            return PLAN.digest(stage, **dict(wildcards.items()))
-        except IrisflowError as error:
-            sys.exit(f"irisflow: {error}")
-
-    return function
+    return named(lambda **names: PLAN.digest(stage, **names))
 
 
 def records(wildcards):
