@@ -1,13 +1,18 @@
 """Checks the shape annotations of the models while the tests run; makes workspaces that tests share."""
 
+import os
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 import workspace
 
+# CI draws the same examples each time, so that only a change can break it; people's runs go on searching.
+settings.register_profile("irisflow", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("irisflow")
 install_import_hook(["irisflow.tokenizer", "irisflow.world_model", "irisflow.behaviour"], "beartype.beartype")
 
 

@@ -140,7 +140,7 @@ def test_equal_generators_give_equal_samples() -> None:
     assert not np.array_equal(first.actions, other.actions)
 
 
-@given(chunks=st.lists(st.integers(1, 5), min_size=1, max_size=8), capacity=st.integers(40, 60))
+@given(chunks=st.lists(st.integers(1, 5), min_size=1, max_size=8), capacity=st.integers(3 + 8 * 5 + 2, 60))
 def test_an_open_episode_grows_chunk_by_chunk(chunks: list[int], capacity: int) -> None:
     whole = episode(sum(chunks))
     replay = ReplayBuffer(capacity, SHAPE)
