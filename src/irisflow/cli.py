@@ -118,11 +118,25 @@ def _add_common_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--override",
         action="append",
-        default=json.loads(os.environ.get("IRISFLOW_OVERRIDES", "[]")),  # set by the Snakefile
+        default=_planned_overrides(),
         metavar="KEY=VALUE",
         help="change one key; may be repeated",
     )
     command.add_argument("--digest", default=None, help="refuse to run if the configuration's digest differs")
+
+
+def _planned_overrides() -> list[str]:
+    """Return the overrides of the study, which the Snakefile hands to its jobs in IRISFLOW_OVERRIDES."""
+    text = os.environ.get("IRISFLOW_OVERRIDES", "[]")
+    try:
+        overrides = json.loads(text)
+    except ValueError:
+        overrides = None
+    if not isinstance(overrides, list):
+        raise ConfigError(
+            f'the variable IRISFLOW_OVERRIDES is {text!r}; allowed: a JSON list such as ["KEY=VALUE"]. Unset it.'
+        )
+    return [str(override) for override in overrides]
 
 
 def _dispatch(options: argparse.Namespace) -> None:

@@ -99,3 +99,15 @@ def test_dvc_versions_the_scale_of_the_default_study() -> None:
 def test_every_parameter_file_says_what_it_is_for() -> None:
     files = list((ROOT / "params").rglob("*.yaml"))
     assert all(path.read_text().startswith("#") for path in files)
+
+
+@pytest.mark.parametrize("text", ["oops", '{"a": 1}', "3"])
+def test_a_variable_that_is_no_list_of_overrides_is_refused_in_one_line(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IRISFLOW_OVERRIDES", text)
+    assert (
+        cli.main(["evaluate", "--scale", "smoke", "--variant", "iris", "--game", "Pong", "--seed", "0"]) == 2
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "IRISFLOW_OVERRIDES" in lines[0]
