@@ -152,6 +152,21 @@ def verify(path: Path) -> None:
         raise DataError(f"{path} is damaged (sha256 differs from {MANIFEST}). {_mend(path.parent)}")
 
 
+def set_aside(path: Path, reason: str) -> Path:
+    """Rename what is damaged to a name that nothing reads, and return it; nothing is ever deleted.
+
+    `reason` is one word or a few joined by hyphens; an earlier one that was set aside keeps its name.
+    """
+    base = path.with_name(f"{path.name}.corrupt-{reason}")
+    aside, number = base, 1
+    while aside.exists():
+        number += 1
+        aside = base.with_name(f"{base.name}-{number}")
+    path.rename(aside)
+    _sync_folder(path.parent)
+    return aside
+
+
 @contextmanager
 def space_errors(path: Path, num_bytes: int | None = None) -> Iterator[None]:
     """Turn the operating system's refusals to write into one-line ResourceErrors."""
