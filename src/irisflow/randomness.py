@@ -33,8 +33,13 @@ def seed_everything(seed: int, *names: str | int) -> None:
 
 
 def sample_categorical(
-    logits: Float[Tensor, "*batch classes"], *, generator: torch.Generator
+    logits: Float[Tensor, "*batch classes"], *, generator: torch.Generator, greedy: bool = False
 ) -> Int64[Tensor, "*batch"]:
-    """Return one class per row, drawn by the Gumbel-max trick: nothing leaves the device."""
+    """Return one class per row, drawn by the Gumbel-max trick: nothing leaves the device.
+
+    `greedy` takes the likeliest class and leaves the generator as it is.
+    """
+    if greedy:
+        return logits.argmax(dim=-1)
     noise = torch.empty_like(logits).exponential_(generator=generator)
     return (logits - noise.log()).argmax(dim=-1)

@@ -154,23 +154,30 @@ class WorldModel(nn.Module):
         *,
         generator: torch.Generator,
         predict_frame: bool = True,
+        greedy: bool = False,
     ) -> tuple[Prediction, State]:
         """Return what follows the actions, and the state there. Rewards are -1, 0 or 1.
 
-        Draws reward, end, then tokens. `predict_frame=False` draws no frame and makes no token pass: for the
-        last step of a rollout. Where the backbone's window has no room left, all but the current frame is
-        forgotten. Nothing leaves the device.
+        Draws reward, end, then tokens; `greedy` takes the likeliest of each and draws nothing.
+        `predict_frame=False` predicts no frame and makes no token pass: for the last step of a rollout. Where
+        the backbone's window has no room left, all but the current frame is forgotten. Nothing leaves the
+        device.
         """
         state = self._with_room(state, predict_frame=predict_frame)
         inputs = torch.cat([self._pending(state), self.embedding.actions(actions)[:, None]], dim=1)
         outputs, memory = self.backbone(inputs, state.memory)
         output = outputs[:, -1]
-        rewards = sample_categorical(self.reward_head(output), generator=generator) - 1
-        ends = sample_categorical(self.end_head(output), generator=generator) == 1
+        rewards = sample_categorical(self.reward_head(output), generator=generator, greedy=greedy) - 1
+        ends = sample_categorical(self.end_head(output), generator=generator, greedy=greedy) == 1
         frame = None
         if predict_frame:
             frame, memory = self.prediction.sample(
-                output, memory, backbone=self.backbone, embedding=self.embedding, generator=generator
+                output,
+                memory,
+                backbone=self.backbone,
+                embedding=self.embedding,
+                generator=generator,
+                greedy=greedy,
             )
         return Prediction(rewards.to(output.dtype), ends, frame), State(memory, frame)
 

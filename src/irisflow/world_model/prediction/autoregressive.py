@@ -49,10 +49,11 @@ class Autoregressive(nn.Module):
         backbone: Backbone,
         embedding: Embedding,
         generator: torch.Generator,
+        greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
         """Return the next frame after K - 1 passes, and a memory of all but its last token."""
-        tokens = [sample_categorical(self.head(output), generator=generator)]
+        tokens = [sample_categorical(self.head(output), generator=generator, greedy=greedy)]
         while len(tokens) < self.tokens_per_frame:
             outputs, memory = backbone(embedding.frame_tokens(tokens[-1])[:, None], memory)
-            tokens.append(sample_categorical(self.head(outputs[:, -1]), generator=generator))
+            tokens.append(sample_categorical(self.head(outputs[:, -1]), generator=generator, greedy=greedy))
         return torch.stack(tokens, dim=1), memory

@@ -31,6 +31,10 @@ class FramePrediction(Protocol):
         backbone: Backbone,
         embedding: Embedding,
         generator: torch.Generator,
+        greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
-        """Return the frame after the action whose output this is, and a memory of all but its last token."""
+        """Return the frame after the action whose output this is, and a memory of all but its last token.
+
+        `greedy` takes the likeliest tokens and draws nothing.
+        """
         ...
