@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class IrisflowError(Exception):
@@ -20,6 +21,17 @@ class DataError(IrisflowError):
     """A file is missing, damaged, or not the one that was asked for."""
 
     exit_code = 3
+
+
+class DamageError(DataError):
+    """A published file or folder is not what was published there. The command that meets it sets it aside.
+
+    `reason` is the word it is set aside under, `sha256` what its bytes should have, where that is known.
+    """
+
+    def __init__(self, finding: str, path: Path, reason: str, *, sha256: str | None = None) -> None:
+        super().__init__(f"{finding} Restore it with `dvc checkout`, or delete it to make it again.")
+        self.finding, self.path, self.reason, self.sha256 = finding, path, reason, sha256
 
 
 class ResourceError(IrisflowError):

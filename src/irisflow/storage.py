@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from irisflow.errors import DataError, ResourceError
+from irisflow.errors import DamageError, DataError, ResourceError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -31,8 +31,7 @@ class Artefact:
         """Return a file's bytes. Raises DataError if they are not those of the manifest."""
         path = self.folder / name
         data = _read(path)
-        if hashlib.sha256(data).hexdigest() != self.sha256.get(name):
-            raise DataError(f"{path} is damaged (sha256 differs from {MANIFEST}). {_mend(self.folder)}")
+        check_sha256(path, expected=self.sha256.get(name), found=hashlib.sha256(data).hexdigest())
         return data
 
 
@@ -42,7 +41,17 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. {_mend(path.parent)}") from None
+        raise DamageError(f"{path} cannot be read: {error.strerror}.", path, "unreadable") from None
+
+
+def check_sha256(path: Path, *, expected: str | None, found: str) -> None:
+    """Raise DamageError naming both hashes unless they are the same."""
+    if expected is None:
+        manifest = path.parent / MANIFEST
+        raise DamageError(f"{manifest} does not vouch for {path.name}.", manifest, "incomplete")
+    if found != expected:
+        finding = f"{path} is damaged: its sha256 is {found[:12]}, {MANIFEST} has {str(expected)[:12]}."
+        raise DamageError(finding, path, "sha256", sha256=expected)
 
 
 def json_bytes(data: Any) -> bytes:
@@ -132,8 +141,8 @@ def open_artefact(folder: Path, *, kind: str) -> Artefact:
             dict(manifest["sha256"]),
         )
         schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is damaged: it is no manifest. {_mend(folder)}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DamageError(f"{path} is damaged: it is no manifest.", path, "unreadable") from None
     if (schema, found.kind) != (SCHEMA, kind):
         raise DataError(
             f"{path} describes a {found.kind} of schema {schema}; expected a {kind} of schema {SCHEMA}. {_mend(folder)}"
@@ -145,11 +154,10 @@ def verify(path: Path) -> None:
     """Raise DataError unless the manifest beside a file vouches for its bytes."""
     manifest = path.parent / MANIFEST
     try:
-        sha256 = json.loads(_read(manifest))["sha256"][path.name]
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{manifest} does not vouch for {path.name}. {_mend(path.parent)}") from None
-    if sha256_of(path) != sha256:
-        raise DataError(f"{path} is damaged (sha256 differs from {MANIFEST}). {_mend(path.parent)}")
+        sha256 = json.loads(_read(manifest))["sha256"].get(path.name)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DamageError(f"{manifest} is damaged: it is no manifest.", manifest, "unreadable") from None
+    check_sha256(path, expected=sha256, found=sha256_of(path))
 
 
 def set_aside(path: Path, reason: str) -> Path:
@@ -200,7 +208,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. {_mend(path.parent)}") from None
+        raise DamageError(f"{path} cannot be read: {error.strerror}.", path, "unreadable") from None
 
 
 def _mend(folder: Path) -> str:
