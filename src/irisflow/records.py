@@ -1,6 +1,6 @@
 """The typed records that cross module boundaries. Shapes: `time` counts agent steps, `tokens` is K."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import numpy as np
@@ -40,10 +40,17 @@ class Batch:
     rewards: Float[Tensor, "batch time"]
     ends: Bool[Tensor, "batch time"]
     mask: Bool[Tensor, "batch time"]
+    slots: Int64[Tensor, "batch time"] | None = None  # where the buffer keeps the steps; any on padding
+    tokens: Int64[Tensor, "batch time tokens"] | None = None  # where someone encoded the observations already
 
     def to(self, device: torch.device) -> Self:
         """Return the same batch on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{name: x if x is None else x.to(device) for name, x in present.items()})
+
+    def with_tokens(self, tokens: Int64[Tensor, "batch time tokens"]) -> Self:
+        """Return the same batch with the tokens of its observations."""
+        return replace(self, tokens=tokens)
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class NetConfig:
     z_channels: int = bounded(1)
     ch: int = bounded(1)
     ch_mult: list[int] = MISSING
-    num_res_blocks: int = bounded(1)
+    num_res_blocks: int = bounded(0)
     attn_resolutions: list[int] = MISSING
     out_ch: int = bounded(1)
     dropout: float = bounded(0, 1)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from irisflow import variants
 from irisflow.behaviour.actor_critics.base import ActorCritic, PolicyState
 from irisflow.behaviour.agent import Agent, build_agent
-from irisflow.behaviour.imagination import imagine, reconstruct_valid
+from irisflow.behaviour.imagination import decode_valid, imagine
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.behaviour.returns import lambda_returns
 from irisflow.records import Batch, Rollout
@@ -197,7 +197,8 @@ def test_imagination_without_any_past_starts_from_zeros(agent: Agent) -> None:
 
 def test_padding_is_not_reconstructed(agent: Agent) -> None:
     batch = left_padded()
-    reconstructed = reconstruct_valid(agent.tokenizer, batch.observations, batch.mask)
+    tokens = agent.tokenizer.encode(batch.observations)
+    reconstructed = decode_valid(agent.tokenizer, tokens, batch.mask, resolution=batch.observations.shape[-1])
     assert not reconstructed[~batch.mask].any()
     assert_close(reconstructed[1], agent.tokenizer.reconstruct(batch.observations[1]))
 

@@ -195,3 +195,10 @@ def test_a_wrong_trunk_file_is_refused(tmp_path, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_trunk_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'alex' does not exist\. Allowed: imagenet, shift_tolerant"):
         lpips.build(lpips.Config(trunk="alex"))
+
+
+def test_a_level_without_blocks_only_changes_the_resolution() -> None:
+    tokenizer = build_tokenizer(tokenizer_settings(ch=8, width=16, vocab_size=32, num_res_blocks=0))
+    images = torch.rand(2, 3, 64, 64)
+    assert tokenizer.reconstruct(images).shape == images.shape
+    assert not any(len(level.blocks) for level in tokenizer.encoder.levels)

@@ -1,7 +1,7 @@
 """Rollouts inside the world model. IRIS, section 2.3."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from irisflow.behaviour.actor_critics.base import PolicyState
@@ -22,8 +22,9 @@ def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Genera
     """
     if agent.tokenizer.training or agent.world_model.training:
         raise ValueError("imagination needs tokenizer and world model in eval mode: call .eval() on both")
-    policy_state = _burnt_in(agent, batch.observations[:, :-1], batch.mask[:, :-1])
-    tokens = agent.tokenizer.encode(batch.observations[:, -1])
+    past = agent.tokenizer.encode(batch.observations) if batch.tokens is None else batch.tokens
+    policy_state = _burnt_in(agent, past[:, :-1], batch.mask[:, :-1], batch.observations.shape[-1])
+    tokens = past[:, -1]
     state = agent.world_model.observe(None, tokens[:, None], batch.actions[:, :0])
     steps = []
     for step in range(horizon):
@@ -40,22 +41,29 @@ def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Genera
     return Rollout(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
 
-def reconstruct_valid(
+def decode_valid(
     tokenizer: Tokenizer,
-    observations: Float[Tensor, "batch time 3 height width"],
+    tokens: Int64[Tensor, "batch time tokens"],
     mask: Bool[Tensor, "batch time"],
+    *,
+    resolution: int,
 ) -> Float[Tensor, "batch time 3 height width"]:
-    """Return the reconstructions of the frames where the mask is true, zeros elsewhere."""
-    reconstructed = torch.zeros_like(observations)
-    valid = observations[mask]
-    pieces = [valid[start : start + FRAMES_AT_ONCE] for start in range(0, len(valid), FRAMES_AT_ONCE)]
-    if pieces:
-        reconstructed[mask] = torch.cat([tokenizer.reconstruct(piece) for piece in pieces])
-    return reconstructed
+    """Return the images of the tokens where the mask is true, zeros elsewhere."""
+    images = torch.zeros(*mask.shape, 3, resolution, resolution, device=tokens.device)
+    valid = tokens[mask]
+    if len(valid):
+        pieces = [tokenizer.decode(piece) for piece in torch.split(valid, FRAMES_AT_ONCE)]
+        images[mask] = torch.cat(pieces)
+    return images
 
 
 def _burnt_in(
-    agent: Agent, observations: Float[Tensor, "batch time 3 height width"], mask: Bool[Tensor, "batch time"]
+    agent: Agent,
+    tokens: Int64[Tensor, "batch time tokens"],
+    mask: Bool[Tensor, "batch time"],
+    resolution: int,
 ) -> PolicyState:
     """Return the policy's state after seeing the reconstructed past."""
-    return agent.actor_critic.burn_in(reconstruct_valid(agent.tokenizer, observations, mask), mask)
+    return agent.actor_critic.burn_in(
+        decode_valid(agent.tokenizer, tokens, mask, resolution=resolution), mask
+    )

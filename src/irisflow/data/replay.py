@@ -1,12 +1,13 @@
 """The training data in memory: episodes in one ring of arrays, sampled as padded segments."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 from irisflow.errors import DataError
 from irisflow.records import Batch, Episode
@@ -100,6 +101,11 @@ class ReplayBuffer:
         """Yield the episodes, oldest first."""
         yield from (self.episode(index) for index in range(self.num_episodes))
 
+    def frames(self, first: int, num: int) -> Float[Tensor, "slots 3 height width"]:
+        """Return the observations in [0, 1] that lie in `num` slots from `first` on, as far as they are filled."""
+        last = min(first + num, self.capacity_steps, self.end_step)
+        return torch.from_numpy(self._arrays["observations"][first:last]).float().div_(255)
+
     def segments(
         self,
         episode_indices: Int64[np.ndarray, " batch"],
@@ -118,7 +124,7 @@ class ReplayBuffer:
         cut = {name: array.take(slots, axis=0) for name, array in self._arrays.items()}
         for array in cut.values():
             array[~mask] = 0
-        return _batch(cut, mask, time_limit_is_end=self.time_limit_is_end)
+        return _batch(cut, mask, slots, time_limit_is_end=self.time_limit_is_end)
 
     def sample(
         self,
@@ -151,41 +157,63 @@ class ReplayBuffer:
             return self._arrays["observations"][:0]
         return self.episode(-1).observations[-num:] if num else self._arrays["observations"][:0]
 
+    @property
+    def first_step(self) -> int:
+        """Number of the oldest step; steps are numbered in the order in which they came, dropped ones too."""
+        return self._first
+
+    @property
+    def end_step(self) -> int:
+        """Number of the step that will come next."""
+        return self._first + self.num_steps
+
+    def steps(self, begin: int, end: int) -> dict[str, np.ndarray]:
+        """Return the fields of the steps numbered `begin` to before `end`, which never change once they are there."""
+        slots = np.arange(begin, end) % self.capacity_steps
+        return {name: array[slots] for name, array in self._arrays.items()}
+
     def get_state(self) -> dict[str, Any]:
-        """Return the content as arrays, views where the ring has no seam, and numbers that JSON can hold."""
-        begin, end = self._first % self.capacity_steps, self._first % self.capacity_steps + self.num_steps
-        slots = (
-            slice(begin, end) if end <= self.capacity_steps else np.arange(begin, end) % self.capacity_steps
-        )
+        """Return where episodes begin and end; the steps themselves are `steps(first_step, end_step)`."""
         return {
-            **{name: array[slots] for name, array in self._arrays.items()},
             "lengths": self.lengths,
             "first": self._first,
             "is_open": self._is_open,
             "capacity_steps": self.capacity_steps,
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Replace the content by what `get_state` of an equally large buffer returned.
+    def set_state(self, state: dict[str, Any], pieces: Iterable[tuple[int, dict[str, np.ndarray]]]) -> None:
+        """Replace the content: `state` is of `get_state`, `pieces` are first numbers and steps, in order.
 
-        Raises DataError for another capacity or frame size.
+        Raises DataError for another capacity or frame size, or if steps are missing.
         """
-        shape, num_steps = state["observations"].shape, int(state["lengths"].sum())
-        if (
-            state["capacity_steps"] != self.capacity_steps
-            or shape[1:] != self._arrays["observations"].shape[1:]
-        ):
+        if state["capacity_steps"] != self.capacity_steps:
             raise DataError(
-                f"replay buffer state: {state['capacity_steps']} steps of {shape[1:]}, expected"
-                f" {self.capacity_steps} of {self._arrays['observations'].shape[1:]}."
+                f"replay buffer state: {state['capacity_steps']} steps, expected {self.capacity_steps}."
                 " Resume with the settings that the run was started with, or start it again."
             )
-        self._first, self._is_open = int(state["first"]), bool(state["is_open"])
-        slots = np.arange(self._first, self._first + num_steps) % self.capacity_steps
-        for name in FIELDS:
-            self._arrays[name][slots] = state[name]
+        first = int(state["first"])
+        missing, end = first, first + int(state["lengths"].sum())
+        for begin, fields_of_steps in pieces:
+            missing = self._put(begin, fields_of_steps, missing, end)
+        if missing != end:
+            raise DataError(f"replay buffer state: the steps from {missing} to {end} are missing.")
+        self._first, self._is_open = first, bool(state["is_open"])
         self._lengths = state["lengths"].copy()
         self._place()
+
+    def _put(self, begin: int, piece: dict[str, np.ndarray], missing: int, end: int) -> int:
+        """Write the steps of a piece from `missing` to before `end`; return the first that is still missing."""
+        shapes = {name: array.shape[1:] for name, array in self._arrays.items()}
+        found = {name: array.shape[1:] for name, array in piece.items()}
+        if found != shapes or begin > missing:
+            raise DataError(
+                f"replay buffer state: steps from {begin} with {found}, expected from {missing} with {shapes}."
+            )
+        until = min(begin + len(piece["actions"]), end)
+        slots = np.arange(missing, until) % self.capacity_steps
+        for name in FIELDS:
+            self._arrays[name][slots] = piece[name][missing - begin : until - begin]
+        return max(missing, until)
 
     def _drop_oldest(self) -> None:
         surplus = self.num_steps - self.capacity_steps
@@ -202,7 +230,11 @@ class ReplayBuffer:
 
 
 def _batch(
-    cut: dict[str, np.ndarray], mask: Bool[np.ndarray, "batch time"], *, time_limit_is_end: bool
+    cut: dict[str, np.ndarray],
+    mask: Bool[np.ndarray, "batch time"],
+    slots: Int64[np.ndarray, "batch time"],
+    *,
+    time_limit_is_end: bool,
 ) -> Batch:
     ends = cut["terminated"] | cut["truncated"] if time_limit_is_end else cut["terminated"]
     return Batch(
@@ -211,4 +243,5 @@ def _batch(
         rewards=torch.from_numpy(cut["rewards"]),
         ends=torch.from_numpy(ends),
         mask=torch.from_numpy(mask),
+        slots=torch.from_numpy(slots),
     )

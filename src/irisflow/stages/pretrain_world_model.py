@@ -11,6 +11,7 @@ from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
 from irisflow.tokenizer.tokenizer import build_tokenizer
 from irisflow.training.device import choose_device
+from irisflow.training.encoded import EncodedReplay
 from irisflow.training.losses import sample_rule, world_model_loss
 from irisflow.training.optim import world_model_optimizer
 from irisflow.training.pretrain import pretrain
@@ -35,11 +36,9 @@ def run(request: RunRequest) -> None:
         ).to(device)
         training = settings.training.world_model
         loss = world_model_loss(
-            tokenizer,
             world_model,
-            replay,
+            EncodedReplay(replay, tokenizer, device=device),
             numpy_stream(request.seed, request.stage),
-            device,
             batch_size=training.batch_num_samples,
             length=settings.common.sequence_length,
             sample_by=sample_rule(settings.training),

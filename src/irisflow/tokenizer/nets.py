@@ -106,7 +106,12 @@ class Level(nn.Module):
         resample: nn.Module | None,
     ) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * (num_blocks - 1)
+        if not num_blocks and in_channels != out_channels:
+            raise ConfigError(
+                f"tokenizer.*.config.num_res_blocks: 0 blocks cannot change {in_channels} channels to {out_channels}."
+                " Allowed: 1 or more, or 0 with every ch_mult the same."
+            )
+        widths = ([in_channels] + [out_channels] * num_blocks)[:num_blocks]
         self.blocks = nn.ModuleList(ResidualBlock(width, out_channels, dropout=dropout) for width in widths)
         self.attentions = nn.ModuleList(
             AttentionBlock(out_channels) for _ in range(num_blocks * has_attention)

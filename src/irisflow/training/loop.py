@@ -22,6 +22,7 @@ from irisflow.evaluation.play import PlayedEpisode
 from irisflow.randomness import numpy_stream, torch_stream
 from irisflow.records import Loss
 from irisflow.training.checkpoint import as_arrays, optimizer_state, restore_optimizer
+from irisflow.training.encoded import EncodedReplay
 from irisflow.training.losses import sample_rule, tokenizer_loss, world_model_loss
 from irisflow.training.optim import optimizers
 from irisflow.training.policy import AgentPolicy
@@ -59,6 +60,7 @@ class Trainer:
             (3, settings.env.train.size, settings.env.train.size),
             time_limit_is_end=settings.training.time_limit_is_end,
         )
+        self.encoded_replay = EncodedReplay(self.replay, agent.tokenizer, device=device)
         collection = settings.collection.train.config
         self.policy = AgentPolicy(agent, collection, torch_stream(seed, "act", device=device), device=device)
         self.collector = Collector(
@@ -159,9 +161,9 @@ class Trainer:
                 sample_by=sample_rule(training),
             ),
             "world_model": world_model_loss(
-                agent.tokenizer,
                 agent.world_model,
-                *sources,
+                self.encoded_replay,
+                self.sample_rng,
                 batch_size=training.world_model.batch_num_samples,
                 length=self.settings.common.sequence_length,
                 sample_by=sample_rule(training),
@@ -180,9 +182,9 @@ class Trainer:
         }
 
         def loss() -> Loss:
-            batch = self.replay.sample(
+            batch = self.encoded_replay.sample(
                 batch_size, length, anchor="end", sample_by=sample_by, rng=self.sample_rng
-            ).to(self.device)
+            )
             rollout = imagine(self.agent, batch, horizon=horizon, generator=self.imagine_rng)
             return actor_critic_loss(rollout, **weights)
 

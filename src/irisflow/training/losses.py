@@ -10,6 +10,7 @@ from irisflow import schema
 from irisflow.data.replay import ReplayBuffer, SampleBy
 from irisflow.records import Batch, Loss, TokenBatch
 from irisflow.tokenizer.tokenizer import Tokenizer
+from irisflow.training.encoded import EncodedReplay
 from irisflow.world_model.world_model import WorldModel
 
 
@@ -37,27 +38,24 @@ def tokenizer_loss(
 
 
 def world_model_loss(
-    tokenizer: Tokenizer,
     world_model: WorldModel,
-    replay: ReplayBuffer,
+    replay: EncodedReplay,
     rng: np.random.Generator,
-    device: torch.device,
     *,
     batch_size: int,
     length: int,
     sample_by: SampleBy,
 ) -> Callable[[], Loss]:
-    """Return a function that draws segments, encodes them with the present tokenizer and returns the world model's loss."""
+    """Return a function that draws encoded segments and returns the world model's loss on them."""
 
     def loss() -> Loss:
-        batch = replay.sample(batch_size, length, anchor="start", sample_by=sample_by, rng=rng).to(device)
-        return world_model.loss(encoded(tokenizer, batch))
+        batch = replay.sample(batch_size, length, anchor="start", sample_by=sample_by, rng=rng)
+        return world_model.loss(encoded(replay.tokenizer, batch))
 
     return loss
 
 
 def encoded(tokenizer: Tokenizer, batch: Batch) -> TokenBatch:
     """Return the batch with tokens in place of frames; no gradient reaches the tokenizer."""
-    return TokenBatch(
-        tokenizer.encode(batch.observations), batch.actions, batch.rewards, batch.ends, batch.mask
-    )
+    tokens = tokenizer.encode(batch.observations) if batch.tokens is None else batch.tokens
+    return TokenBatch(tokens, batch.actions, batch.rewards, batch.ends, batch.mask)
