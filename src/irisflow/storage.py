@@ -14,7 +14,8 @@ from typing import Any
 from irisflow.errors import DamageError, DataError, ResourceError
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
+OWN = "own_sha256"
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ def publish(
     Nothing is replaced before all of it is on disk, so that a full disk leaves the old artefact whole.
     """
     listing = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    manifest = {"schema": SCHEMA, "kind": kind, "digest": digest, "about": dict(about), "sha256": listing}
-    contents = {**files, MANIFEST: json_bytes(manifest)}
+    contents = {**files, MANIFEST: manifest_bytes(kind, digest, about, listing)}
     temporaries = {name: folder / f".{name}.{os.getpid()}.tmp" for name in contents}
     with space_errors(folder, sum(len(data) for data in contents.values())):
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,33 +131,43 @@ def open_artefact(folder: Path, *, kind: str) -> Artefact:
             f"{kind} {folder} does not exist (no {MANIFEST}). "
             f" Make it with `snakemake {path}`, or restore it with `dvc checkout`."
         )
+    found = read_manifest(path)
+    if found.kind != kind:
+        raise DataError(f"{path} describes a {found.kind}; expected a {kind}. {_mend(folder)}")
+    return found
+
+
+def manifest_bytes(kind: str, digest: str, about: Mapping[str, Any], sha256: Mapping[str, str]) -> bytes:
+    """Return a manifest, which also vouches for itself: `own_sha256` is that of all its other lines."""
+    rest = {"schema": SCHEMA, "kind": kind, "digest": digest, "about": dict(about), "sha256": dict(sha256)}
+    return json_bytes({**rest, OWN: hashlib.sha256(json_bytes(rest)).hexdigest()})
+
+
+def read_manifest(path: Path) -> Artefact:
+    """Return the artefact that a manifest describes. Raises DamageError unless the manifest itself is whole."""
+    data = _read(path)
     try:
-        manifest = json.loads(_read(path))
-        found = Artefact(
-            folder,
-            str(manifest["kind"]),
-            str(manifest["digest"]),
-            dict(manifest["about"]),
-            dict(manifest["sha256"]),
-        )
-        schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        manifest = json.loads(data)
+        expected, schema = str(manifest[OWN]), manifest["schema"]
+        kind, digest = str(manifest["kind"]), str(manifest["digest"])
+        listing = {str(name): str(sha256) for name, sha256 in manifest["sha256"].items()}
+        found = Artefact(path.parent, kind, digest, dict(manifest["about"]), listing)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamageError(f"{path} is damaged: it is no manifest.", path, "unreadable") from None
-    if (schema, found.kind) != (SCHEMA, kind):
-        raise DataError(
-            f"{path} describes a {found.kind} of schema {schema}; expected a {kind} of schema {SCHEMA}. {_mend(folder)}"
-        )
+    line = f' "{OWN}": "{expected}",\n'.encode(errors="replace")
+    own = hashlib.sha256(data.replace(line, b"", 1)).hexdigest()
+    if own != expected:
+        finding = f"{path} is damaged: the sha256 of its lines is {own[:12]}, it says {expected[:12]}."
+        raise DamageError(finding, path, "sha256")
+    if schema != SCHEMA:
+        raise DataError(f"{path} has schema {schema}; expected {SCHEMA}. {_mend(path.parent)}")
     return found
 
 
 def verify(path: Path) -> None:
     """Raise DataError unless the manifest beside a file vouches for its bytes."""
-    manifest = path.parent / MANIFEST
-    try:
-        sha256 = json.loads(_read(manifest))["sha256"].get(path.name)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DamageError(f"{manifest} is damaged: it is no manifest.", manifest, "unreadable") from None
-    check_sha256(path, expected=sha256, found=sha256_of(path))
+    manifest = read_manifest(path.parent / MANIFEST)
+    check_sha256(path, expected=manifest.sha256.get(path.name), found=sha256_of(path))
 
 
 def set_aside(path: Path, reason: str) -> Path:
