@@ -8,11 +8,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from irisflow import __version__
 from irisflow.errors import ConfigError, IrisflowError, ResourceError
+from irisflow.interruption import Interrupted, listening
 
 if TYPE_CHECKING:
     from irisflow.stages.request import RunRequest
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def guarded(work: Callable[[], None]) -> int:
     """Run `work`; turn an IrisflowError into one line on stderr and its exit code. `IRISFLOW_DEBUG=1` shows tracebacks."""
     try:
-        work()
+        with listening():
+            work()
     except IrisflowError as error:
         if os.environ.get("IRISFLOW_DEBUG"):
             raise
@@ -67,9 +70,10 @@ def guarded(work: Callable[[], None]) -> int:
             raise
         print(f"irisflow: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
         return ResourceError.exit_code
-    except KeyboardInterrupt:
-        print("irisflow: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
+    except Interrupted as stop:
+        with suppress(OSError):  # Ctrl-C also ends whatever reads this
+            print(f"irisflow: {stop}", file=sys.stderr)
+        return stop.exit_code
     return 0
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
@@ -11,20 +12,30 @@ Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class PlainLines:
-    """A stream for tqdm that keeps one whole line out of every ten seconds, for logs."""
+class Lenient:
+    """A stream whose reader may go away, as `tee` does at Ctrl-C: the work goes on without it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> None:
-        """Write one progress state as a line of its own."""
-        if stripped := text.strip("\r\n \x1b[A"):
-            self.stream.write(stripped + "\n")
+        """Write, if somebody reads."""
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
 
     def flush(self) -> None:
         """Flush the stream."""
-        self.stream.flush()
+        with suppress(OSError, ValueError):
+            self.stream.flush()
+
+
+class PlainLines(Lenient):
+    """A stream for tqdm that keeps one whole line out of every ten seconds, for logs."""
+
+    def write(self, text: str) -> None:
+        """Write one progress state as a line of its own."""
+        if stripped := text.strip("\r\n \x1b[A"):
+            super().write(stripped + "\n")
 
 
 def progress(items: Iterable[Item], *, what: str, unit: str, total: int | None = None) -> Iterator[Item]:
@@ -49,4 +60,5 @@ def progress(items: Iterable[Item], *, what: str, unit: str, total: int | None =
 
 def say(message: str) -> None:
     """Print one plain line with the time of day on stderr, without breaking a bar."""
-    tqdm.write(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr)
+    with suppress(OSError, ValueError):  # whoever read it has gone
+        tqdm.write(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from irisflow import faults
 from irisflow.errors import DamageError, DataError, ResourceError
 
 MANIFEST = "manifest.json"
@@ -66,11 +67,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     with space_errors(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_through(temporary, data)
+            write_through(temporary, data)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def publish(
@@ -87,40 +88,15 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             for name, data in contents.items():
-                _write_through(temporaries[name], data)
+                write_through(temporaries[name], data)
             (folder / MANIFEST).unlink(missing_ok=True)
+            faults.point("publish.rename")
             for name, temporary in temporaries.items():
                 temporary.replace(folder / name)
         finally:
             for temporary in temporaries.values():
                 temporary.unlink(missing_ok=True)
-    _sync_folder(folder)
-
-
-def publish_folder(
-    folder: Path, files: Mapping[str, bytes], *, kind: str, digest: str, about: Mapping[str, Any]
-) -> None:
-    """Replace a whole folder by one rename: the old artefact stays until the new one is on disk."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.old")
-    with space_errors(folder, sum(len(data) for data in files.values())):
-        try:
-            publish(temporary, files, kind=kind, digest=digest, about=about)
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    _sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(folder: Path) -> None:
-    """Put the old artefact back if a kill came between the two renames of `publish_folder`."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)
+        sync_folder(folder)
 
 
 def open_artefact(folder: Path, *, kind: str) -> Artefact:
@@ -181,7 +157,7 @@ def set_aside(path: Path, reason: str) -> Path:
         number += 1
         aside = base.with_name(f"{base.name}-{number}")
     path.rename(aside)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return aside
 
 
@@ -192,26 +168,48 @@ def space_errors(path: Path, num_bytes: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            needs = "" if num_bytes is None else f" (needs {num_bytes / 1e6:.1f} MB)"
+            needs = (
+                "" if num_bytes is None else f" (needs {num_bytes / 1e6:.1f} MB, {_free_mb(path)} MB free)"
+            )
             raise ResourceError(
                 f"no space left writing {path}{needs}. Free space and run the same command again."
             ) from None
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from None
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _free_mb(path: Path) -> str:
+    there = next(parent for parent in (path, *path.parents, Path()) if parent.exists())
+    return f"{shutil.disk_usage(there).free / 1e6:.1f}"
 
 
-def _sync_folder(folder: Path) -> None:
+def write_through(path: Path, data: bytes) -> None:
+    """Write a new file, or over an old one, and return when its bytes are on the disk."""
+    faults.point("write.begin")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        half = len(data) // 2
+        _write_all(descriptor, memoryview(data)[:half])
+        faults.point("write.half")
+        _write_all(descriptor, memoryview(data)[half:])
+        faults.point("write.unsynced")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder are on the disk."""
+    faults.point("sync_folder")
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _read(path: Path) -> bytes:

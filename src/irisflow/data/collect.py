@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from irisflow import faults, interruption
 from irisflow.data.replay import ReplayBuffer
 from irisflow.envs.base import Environment
 from irisflow.records import Episode
@@ -64,23 +65,32 @@ class Collector:
         self._observation: np.ndarray | None = None
         self._recent: deque[np.ndarray] = deque(maxlen=burn_in)
         self._score, self._length, self._game_score = 0.0, 0, 0.0
+        self._num_done: int | None = None  # steps of a call that was interrupted
+        self._results: list[EpisodeResult] = []
 
     def collect(self, policy: Policy, num_steps: int) -> list[EpisodeResult]:
-        """Return the episodes that finished within `num_steps` more steps, which the buffer now has."""
-        results: list[EpisodeResult] = []
+        """Return the episodes that finished within `num_steps` more steps, which the buffer now has.
+
+        If a request to stop interrupts it, the same call with the same policy goes on after the last step.
+        """
+        if self._num_done is None:
+            self._num_done, self._results = 0, []
+            policy.begin(self._past())
         chunk: list[tuple[Any, ...]] = []
-        policy.begin(self._past())
-        for _ in range(num_steps):
-            if self._observation is None:
-                self._reset()
-                policy.begin(self._past())
-            chunk.append(self._step(policy))
-            if chunk[-1][3] or chunk[-1][4]:
-                results.append(self._finished(*chunk[-1][3:]))
+        try:
+            while self._num_done < num_steps:
+                chunk.append(self._next(policy))
+                self._num_done += 1
+                if chunk[-1][3] or chunk[-1][4]:
+                    self._results.append(self._finished(*chunk[-1][3:]))
+                    self._replay.extend(_episode(chunk))
+                    chunk = []
+                faults.point("collect.step")
+                interruption.check()
+        finally:
+            if chunk:
                 self._replay.extend(_episode(chunk))
-                chunk = []
-        if chunk:
-            self._replay.extend(_episode(chunk))
+        results, self._results, self._num_done = self._results, [], None
         return results
 
     def get_state(self) -> dict[str, Any]:
@@ -91,6 +101,8 @@ class Collector:
             "recent": self._past(),
             "scores": [self._score, self._length, self._game_score],
             "seed": self._seed,
+            "num_done": self._num_done,
+            "results": [asdict(result) for result in self._results],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -101,6 +113,8 @@ class Collector:
         self._recent.extend(state["recent"].copy())
         self._score, self._length, self._game_score = state["scores"]
         self._seed = state["seed"]
+        self._num_done = state["num_done"]
+        self._results = [EpisodeResult(**result) for result in state["results"]]
 
     def _past(self) -> UInt8[np.ndarray, "time 3 height width"]:
         shape = self._environment.observation_space.shape
@@ -112,12 +126,20 @@ class Collector:
         self._seed, self._score, self._length = None, 0.0, 0
         self._recent.clear()
 
+    def _next(self, policy: Policy) -> tuple[Any, ...]:
+        """Return what `_step` does, after a reset where the episode has ended."""
+        if self._observation is None:
+            self._reset()
+            policy.begin(self._past())
+        return self._step(policy)
+
     def _step(self, policy: Policy) -> tuple[Any, ...]:
         """Return observation, action, reward, terminated, truncated and whether the game is over."""
         before = self._observation
         assert before is not None
         action = int(policy.act(before[None])[0])
         self._observation, reward, terminated, truncated, info = self._environment.step(action)
+        faults.point("collect.unrecorded")
         reward = float(reward)
         self._recent.append(before)
         self._score, self._length = self._score + reward, self._length + 1

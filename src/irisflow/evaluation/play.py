@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 
+from irisflow import faults, interruption
 from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent
 from irisflow.envs.vector import Environments, VectorStep, make_environments
@@ -143,6 +144,8 @@ def _play(
     observations = _start(environments, in_play)
     player.begin(len(in_play))
     while in_play:
+        faults.point("play.step")
+        interruption.check()
         rows = list(in_play)
         logits = player.logits(observations[rows])
         actions = np.zeros(environments.num_envs, np.int64)

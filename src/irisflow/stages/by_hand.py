@@ -42,7 +42,9 @@ def run(whole: DictConfig, *, game: str, digest: str, folder: Path) -> None:
             what=run_id,
             sinks=sinks,
             after_epoch=write_metrics,
+            how_to_go_on=f"in {folder.absolute()}, the same command with common.resume=true goes on from there",
         )
+        write_metrics(history, None)  # also where the last epoch was done before a stop
         for sink in sinks:
             sink.close()
         files = files_of(session, settings, history, cost, digest)

@@ -7,7 +7,8 @@ from irisflow.randomness import numpy_stream, seed_everything
 from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
 from irisflow.tokenizer.tokenizer import build_tokenizer
-from irisflow.training.device import choose_device
+from irisflow.training.checkpoint import Checkpoints
+from irisflow.training.device import choose_device, computing_context
 from irisflow.training.losses import sample_rule, tokenizer_loss
 from irisflow.training.optim import tokenizer_optimizer
 from irisflow.training.pretrain import pretrain
@@ -17,15 +18,17 @@ def run(request: RunRequest) -> None:
     """Write the artefact `tokenizer` of a game and seed."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
-    with single_writer(paths.resume(request.stage, request.digest), is_temporary=True):
+    work = paths.resume(request.stage, request.digest)
+    with single_writer(work, is_temporary=True):
         replay, steps_recorded = recordings(request)
         seed_everything(request.seed, request.stage)
         tokenizer = build_tokenizer(settings.tokenizer).to(device)
+        rng = numpy_stream(request.seed, request.stage)
         training = settings.training.tokenizer
         loss = tokenizer_loss(
             tokenizer,
             replay,
-            numpy_stream(request.seed, request.stage),
+            rng,
             device,
             batch_size=training.batch_num_samples,
             sample_by=sample_rule(settings.training),
@@ -37,6 +40,11 @@ def run(request: RunRequest) -> None:
             loss,
             num_updates=settings.pretraining.tokenizer.num_updates,
             training=training,
+            rng=rng,
+            checkpoints=Checkpoints(
+                work / "checkpoints", digest=request.digest, context=computing_context(device)
+            ),
+            cost=cost,
         )
         folder = paths.tokenizer(
             request.scale, settings.tokenizer.name, settings.corpus.name, request.game, request.seed

@@ -10,7 +10,8 @@ from irisflow.randomness import numpy_stream, seed_everything
 from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
 from irisflow.tokenizer.tokenizer import build_tokenizer
-from irisflow.training.device import choose_device
+from irisflow.training.checkpoint import Checkpoints
+from irisflow.training.device import choose_device, computing_context
 from irisflow.training.encoded import EncodedReplay
 from irisflow.training.losses import sample_rule, world_model_loss
 from irisflow.training.optim import world_model_optimizer
@@ -23,7 +24,8 @@ def run(request: RunRequest) -> None:
     settings, cost = request.settings, Cost(request.stage, **request.run)
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     folders = pretrained_folders(settings, scale=request.scale, game=request.game, seed=request.seed)
-    with single_writer(paths.resume(request.stage, request.digest), is_temporary=True):
+    work = paths.resume(request.stage, request.digest)
+    with single_writer(work, is_temporary=True):
         replay, steps_recorded = recordings(request, time_limit_is_end=settings.training.time_limit_is_end)
         seed_everything(request.seed, request.stage)
         tokenizer = build_tokenizer(settings.tokenizer).to(device).eval()
@@ -34,6 +36,7 @@ def run(request: RunRequest) -> None:
             num_actions=make_environment(settings.env.train).num_actions,
             tokens_per_frame=tokenizer.tokens_per_frame,
         ).to(device)
+        rng = numpy_stream(request.seed, request.stage)
         training = settings.training.world_model
         loss = world_model_loss(
             world_model,
@@ -53,6 +56,11 @@ def run(request: RunRequest) -> None:
             loss,
             num_updates=settings.pretraining.world_model.num_updates,
             training=training,
+            rng=rng,
+            checkpoints=Checkpoints(
+                work / "checkpoints", digest=request.digest, context=computing_context(device)
+            ),
+            cost=cost,
         )
         publish_pretrained(
             request,

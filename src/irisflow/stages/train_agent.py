@@ -21,7 +21,7 @@ def run(request: RunRequest) -> None:
         session = prepare(settings, scale=request.scale, game=request.game)
         what = f"{variant}/{request.game}/seed-{request.seed}"
         history = train(
-            session.trainer, settings, cost, checkpoint=work / "checkpoint", digest=request.digest, what=what
+            session.trainer, settings, cost, checkpoint=work / "checkpoints", digest=request.digest, what=what
         )
         files = files_of(session, settings, history, cost, request.digest)
         curve = score_rows(

@@ -1,5 +1,6 @@
 """The device that a run computes on."""
 
+import numpy as np
 import torch
 
 from irisflow.errors import ConfigError, ResourceError
@@ -25,3 +26,14 @@ def choose_device(name: str, *, num_threads: int) -> torch.device:
             " Type common.device=cpu."
         )
     return device
+
+
+def computing_context(device: torch.device) -> dict[str, str | int]:
+    """Return what else than configuration and code decides the bytes of a result."""
+    is_cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
+        "num_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }

@@ -4,21 +4,24 @@ Both doors, the stage `train_agent` and `src/main.py`, end here. The loop yields
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from irisflow import schema
+from irisflow import faults, interruption, schema
 from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.imagination import imagine
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.data.collect import Collector, EpisodeResult
 from irisflow.data.replay import ReplayBuffer
 from irisflow.envs.base import Environment
+from irisflow.errors import DataError, EnvironmentFailure
 from irisflow.evaluation.play import PlayedEpisode
+from irisflow.initialization.weights import check_fit
 from irisflow.randomness import numpy_stream, torch_stream
 from irisflow.records import Loss
 from irisflow.training.checkpoint import as_arrays, optimizer_state, restore_optimizer
@@ -27,10 +30,11 @@ from irisflow.training.losses import sample_rule, tokenizer_loss, world_model_lo
 from irisflow.training.optim import optimizers
 from irisflow.training.policy import AgentPolicy
 from irisflow.training.testing import Tester, sample_frames
-from irisflow.training.update import Component
+from irisflow.training.update import Component, Terms, stack_terms, unstack_terms
 
 NUM_SHOWN_FRAMES = 8
 COMPONENTS = ("tokenizer", "world_model", "actor_critic")
+PHASES = ("collect", *COMPONENTS, "evaluate")
 
 
 @dataclass
@@ -44,8 +48,28 @@ class EpochReport:
     played: list[PlayedEpisode] = field(default_factory=list)
 
 
+@dataclass
+class OpenEpoch:
+    """An epoch that is not over: its report so far, the phases that are done, the terms of the present one's updates."""
+
+    report: EpochReport
+    num_phases: int = 0
+    terms: list[Terms] = field(default_factory=list)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps. Nothing was played yet: evaluation is the last phase."""
+        report = {name: value for name, value in vars(self.report).items() if name != "played"}
+        return {"report": report, "num_phases": self.num_phases, "terms": stack_terms(self.terms)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> Self:
+        """Return what `get_state` was called on."""
+        terms = unstack_terms(state["terms"], device)
+        return cls(EpochReport(**state["report"]), state["num_phases"], terms)
+
+
 class Trainer:
-    """One agent's training, from any epoch on."""
+    """One agent's training, from any update on."""
 
     def __init__(
         self, agent: Agent, environment: Environment, settings: schema.Settings, *, device: torch.device
@@ -53,6 +77,7 @@ class Trainer:
         self.agent, self.settings, self.device = agent.to(device).eval(), settings, device
         seed = settings.common.seed
         self.epoch = self.env_steps = 0
+        self.open: OpenEpoch | None = None  # the epoch of number `epoch`, unless it is over
         self.sample_rng = numpy_stream(seed, "sample")
         self.imagine_rng = torch_stream(seed, "imagine", device=device)
         self.replay = ReplayBuffer(
@@ -74,48 +99,92 @@ class Trainer:
         self.components = self._components()
 
     def epochs(self) -> Iterator[EpochReport]:
-        """Yield a report after each epoch that is still to do. Raises DivergedError for a loss that is not finite."""
-        while self.epoch < self.settings.common.epochs:
-            self.epoch += 1
-            report = EpochReport(self.epoch, self.env_steps)
-            self._collect(report)
-            self._train(report)
-            self._evaluate(report)
+        """Yield a report after each epoch that is still to do. Raises DivergedError for a loss that is not finite.
+
+        A request to stop (`interruption`) raises Interrupted at a safe point, from where training can go on later.
+        """
+        while self.open is not None or self.epoch < self.settings.common.epochs:
+            report = self._epoch()
+            self.open = None
             yield report
 
+    def _epoch(self) -> EpochReport:
+        """Return the report of the present epoch after its phases that are still to do."""
+        if self.open is None:
+            self.epoch += 1
+            self.open = OpenEpoch(EpochReport(self.epoch, self.env_steps))
+        while self.open.num_phases < len(PHASES):
+            self._do(PHASES[self.open.num_phases], self.open)
+            self.open.num_phases, self.open.terms = self.open.num_phases + 1, []
+            faults.point("epoch.phase")
+        return self.open.report
+
+    def _do(self, phase: str, epoch: OpenEpoch) -> None:
+        if phase == "collect":
+            self._collect(epoch.report)
+        elif phase == "evaluate":
+            self._evaluate(epoch.report)
+        else:
+            self._train(phase, epoch)
+
     def get_state(self) -> dict[str, Any]:
-        """Return all that decides how training goes on: weights, optimizers, random streams, replay, environment."""
+        """Return all that decides how training goes on: weights, optimizers, random streams, environment, position.
+
+        Of the replay buffer it has where episodes begin and end; the steps themselves are `replay.steps`.
+        """
         return {
             "epoch": self.epoch,
             "env_steps": self.env_steps,
+            "open": self.open.get_state() if self.open else None,
             "agent": dict(self.agent.state_dict()),
             "optimizers": {name: optimizer_state(part.optimizer) for name, part in self.components.items()},
             "num_updates": {name: part.num_updates for name, part in self.components.items()},
             "test_frames": self.test_frames,
             "replay": self.replay.get_state(),
             "collector": self.collector.get_state(),
+            "policy": self.policy.get_state(),
             "sample_rng": self.sample_rng.bit_generator.state,
             "generators": {name: generator.get_state() for name, generator in self._generators().items()},
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `get_state` was called, on the same device and thread count."""
+    def set_state(self, state: dict[str, Any], steps: Iterable[tuple[int, dict[str, np.ndarray]]]) -> None:
+        """Go on exactly where `get_state` was called, on the same device and thread count.
+
+        `steps` are the replay buffer's, in pieces. Raises DataError if they, or the environment's state, do not fit.
+        """
         self.epoch, self.env_steps = state["epoch"], state["env_steps"]
+        self.open = OpenEpoch.from_state(state["open"], self.device) if state["open"] else None
         self.agent.load_state_dict(state["agent"])
         for name, part in self.components.items():
             restore_optimizer(part.optimizer, state["optimizers"][name])
             part.num_updates = state["num_updates"][name]
         self.test_frames = as_arrays(state["test_frames"])
-        self.replay.set_state(as_arrays(state["replay"]))
+        self.replay.set_state(as_arrays(state["replay"]), steps)
         self.collector.set_state(as_arrays(state["collector"]))
+        self.policy.set_state(state["policy"])
         self.sample_rng.bit_generator.state = state["sample_rng"]
         for name, generator in self._generators().items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["torch_rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise DataError if a state lacks a part, or holds weights of other names, shapes or types."""
+        if lacking := self.get_state().keys() - state.keys():
+            raise DataError(f"the checkpoint lacks {', '.join(sorted(lacking))}.")
+        check_fit(self.agent.state_dict(), state["agent"], Path("the checkpoint"))
+
+    @property
+    def position(self) -> str:
+        """Where training is, for people: after an epoch, or in which phase and at which update of one."""
+        if self.open is None:
+            return f"after epoch {self.epoch}"
+        phase = PHASES[self.open.num_phases] if self.open.num_phases < len(PHASES) else "its end"
+        done = f" after {len(self.open.terms)} updates" if self.open.terms else ""
+        return f"in epoch {self.epoch}, {phase.replace('_', ' ')}{done}"
 
     @property
     def num_updates(self) -> dict[str, int]:
@@ -201,30 +270,35 @@ class Trainer:
         report.env_steps = self.env_steps
         report.metrics |= _collection_metrics(results, self.replay)
 
-    def _train(self, report: EpochReport) -> None:
-        if not self.settings.training.should:
+    def _train(self, name: str, epoch: OpenEpoch) -> None:
+        part, schedule = self.components[name], getattr(self.settings.training, name)
+        is_due = self.epoch > schedule.start_after_epochs and schedule.steps_per_epoch
+        if not self.settings.training.should or not is_due:
             return
-        for name, part in self.components.items():
-            schedule = getattr(self.settings.training, name)
-            if self.epoch > schedule.start_after_epochs and schedule.steps_per_epoch:
-                with _timed(report, name):
-                    means = part.train(
-                        schedule.steps_per_epoch,
-                        what=f"epoch {self.epoch}/{self.settings.common.epochs} {part.name}",
-                    )
-                report.metrics |= {f"{name}/train/{term}": value for term, value in means.items()}
+        with _timed(epoch.report, name):
+            what = f"epoch {self.epoch}/{self.settings.common.epochs} {part.name}"
+            means = part.train(schedule.steps_per_epoch, what=what, history=epoch.terms)
+        epoch.report.metrics |= {f"{name}/train/{term}": value for term, value in means.items()}
 
     def _evaluate(self, report: EpochReport) -> None:
+        """Play test games. A request to stop leaves this phase undone: it is played again from its start."""
         evaluation = self.settings.evaluation
         if evaluation.should and self.epoch % evaluation.every == 0:
             with _timed(report, "evaluate"):
-                report.played, metrics = self.tester.test(self.epoch)
+                report.played, metrics = self._tested()
             report.metrics |= metrics
             self.test_frames = sample_frames(report.played, NUM_SHOWN_FRAMES)
 
+    def _tested(self) -> tuple[list[PlayedEpisode], dict[str, float]]:
+        try:
+            return self.tester.test(self.epoch)
+        except EnvironmentFailure:
+            interruption.check()  # Ctrl-C in a terminal ends the games' processes too
+            raise
+
 
 class _timed:  # noqa: N801
-    """Adds the seconds that a block took to a report."""
+    """Adds the seconds that a block took to a report, also if it did not end."""
 
     def __init__(self, report: EpochReport, phase: str) -> None:
         self.report, self.phase = report, phase
@@ -233,7 +307,8 @@ class _timed:  # noqa: N801
         self.start = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        self.report.seconds[self.phase] = time.monotonic() - self.start
+        earlier = self.report.seconds.get(self.phase, 0.0)
+        self.report.seconds[self.phase] = earlier + time.monotonic() - self.start
 
 
 def _capacity(settings: schema.Settings) -> int:

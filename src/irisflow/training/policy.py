@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Int64, UInt8
 
 from irisflow import schema
+from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent
 
 
@@ -46,6 +47,14 @@ class AgentPolicy:
             generator=self.generator,
         )
         return np.asarray(actions.cpu().numpy(), dtype=np.int64)
+
+    def get_state(self) -> dict[str, torch.Tensor]:
+        """Return what the LSTM remembers; it counts only where a collection was interrupted."""
+        return {"hidden": self.state.hidden, "cell": self.state.cell}
+
+    def set_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Remember what `get_state` returned."""
+        self.state = PolicyState(state["hidden"].to(self.device), state["cell"].to(self.device))
 
     def _frames(self, observations: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(observations).to(self.device)

@@ -1,4 +1,4 @@
-"""Drives a trainer to its end: resumes, records, checkpoints after each epoch."""
+"""Drives a trainer to its end: resumes, records, writes checkpoints after each epoch and when it is asked to stop."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,14 +7,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from irisflow import schema
+from irisflow import faults, interruption, schema
+from irisflow.errors import DataError, DivergedError
+from irisflow.interruption import Interrupted
 from irisflow.progress import say
 from irisflow.provenance import Cost
-from irisflow.training.checkpoint import load_checkpoint, save_checkpoint
+from irisflow.training.checkpoint import Checkpoint, Checkpoints
+from irisflow.training.device import computing_context
 from irisflow.training.loop import EpochReport, Trainer
 from irisflow.training.metrics import MetricsSink
 
 EpochHook = Callable[["History", Trainer], None]
+SAME_COMMAND = "the same command goes on from there"
 
 
 @dataclass
@@ -53,33 +57,108 @@ def train(
     what: str,
     sinks: Sequence[MetricsSink] = (),
     after_epoch: EpochHook | None = None,
+    how_to_go_on: str = SAME_COMMAND,
 ) -> History:
-    """Return the history of the whole run, of which only the part after the checkpoint is done now."""
-    history = _resumed(trainer, cost, checkpoint=checkpoint, digest=digest, what=what)
+    """Return the history of the whole run, of which only the part after the newest checkpoint is done now.
+
+    `checkpoint` is the folder of the run's checkpoints. A request to stop writes one at the next safe point and raises
+    Interrupted, which says where and `how_to_go_on`. Raises DivergedError, naming the last good checkpoint.
+    """
+    run = _Run(
+        trainer,
+        cost,
+        Checkpoints(checkpoint, digest=digest, context=computing_context(trainer.device)),
+        should_save=settings.common.do_checkpoint,
+    )
+    with interruption.deferred():
+        run.resume(what)
+        try:
+            _epochs(run, settings, what, sinks, after_epoch)
+        except Interrupted as stop:
+            raise Interrupted(stop.request, run.saved_at_stop(how_to_go_on)) from None
+        except DivergedError as error:
+            raise DivergedError(f"{error} {run.advice}") from None
+    return run.history
+
+
+@dataclass
+class _Run:
+    """A trainer, what it has reported, and its checkpoints."""
+
+    trainer: Trainer
+    cost: Cost
+    checkpoints: Checkpoints
+    should_save: bool
+    history: History = field(default_factory=History)
+
+    def resume(self, what: str) -> None:
+        """Put the trainer where the newest checkpoint was made, if there is one."""
+        found = self.checkpoints.load(self.trainer.check_state)
+        if found is not None:
+            self._restore(found)
+            say(f"{what} goes on {self.trainer.position} from {found.folder}")
+
+    def _restore(self, found: Checkpoint) -> None:
+        try:
+            self.trainer.set_state(found.state, found.steps())
+            self.cost.earlier_s = float(found.state["wall_s"])
+            self.history = History(**found.state["history"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"checkpoint {found.folder} holds no state of this trainer ({type(error).__name__}: {error})."
+                f" Delete {found.folder.parent} to start anew."
+            ) from None
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state."""
+        trainer = self.trainer
+        state = {**trainer.get_state(), "history": vars(self.history), "wall_s": self.cost.wall_s}
+        about = {"position": trainer.position, "env_steps": trainer.env_steps, **trainer.num_updates}
+        self.checkpoints.save(state, about=about, steps=trainer.replay)
+
+    def saved_at_stop(self, how_to_go_on: str) -> str:
+        """Write a checkpoint and return where that is and how to go on from it."""
+        position = self.trainer.position
+        if not self.should_save:
+            return f" {position}; common.do_checkpoint is off, so {self.checkpoints.folder} has nothing new"
+        self.save()
+        return f" {position}, saved in {self.checkpoints.newest}; {how_to_go_on}"
+
+    @property
+    def advice(self) -> str:
+        """What to do about a run that diverged: going on only diverges again."""
+        good = self.checkpoints.newest or "none yet"
+        total = sum(self.trainer.num_updates.values()) + 1
+        return (
+            f"It was update {total} in all, after {self.trainer.env_steps} steps in the environment; last good"
+            f" checkpoint: {good}. Lower training.learning_rate or max_grad_norm; the same command ends here again."
+        )
+
+
+def _epochs(
+    run: _Run,
+    settings: schema.Settings,
+    what: str,
+    sinks: Sequence[MetricsSink],
+    after_epoch: EpochHook | None,
+) -> None:
+    """Train the epochs that are left."""
+    trainer, cost = run.trainer, run.cost
     first, start = trainer.epoch, cost.wall_s
     for report in trainer.epochs():
-        history.add(report)
+        run.history.add(report)
         for sink in sinks:
-            sink.write(history.metrics[-1])
-        if settings.common.do_checkpoint:
-            state = {**trainer.get_state(), "history": vars(history), "wall_s": cost.wall_s}
-            save_checkpoint(checkpoint, state, digest=digest)
-        rate = (cost.wall_s - start) / (report.epoch - first)
+            sink.write(run.history.metrics[-1])
+        if run.should_save:
+            run.save()
+        faults.point("epoch.saved")
+        rate = (cost.wall_s - start) / max(1, report.epoch - first)
         left = rate * (settings.common.epochs - report.epoch)
         say(f"{what} {_summary(report, settings.common.epochs)}, {tqdm.format_interval(left)} left")
         if after_epoch is not None:
-            after_epoch(history, trainer)
-    return history
-
-
-def _resumed(trainer: Trainer, cost: Cost, *, checkpoint: Path, digest: str, what: str) -> History:
-    state = load_checkpoint(checkpoint, digest=digest)
-    if state is None:
-        return History()
-    trainer.set_state(state)
-    cost.earlier_s = float(state["wall_s"])
-    say(f"{what} goes on after epoch {trainer.epoch} from {checkpoint}")
-    return History(**state["history"])
+            after_epoch(run.history, trainer)
+        if report.epoch < settings.common.epochs:
+            interruption.check()
 
 
 def _summary(report: EpochReport, num_epochs: int) -> str:
