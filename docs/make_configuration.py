@@ -17,6 +17,7 @@ LETTERS = {
     "pretrain_world_model": "W",
     "train_agent": "A",
     "evaluate": "E",
+    "play_random": "R",
 }
 # Keys of IRIS that are accepted, so that its command lines work, but that change nothing here.
 WITHOUT_EFFECT = (
@@ -194,8 +195,8 @@ part of the tokenizer or world model. (A changed tokenizer that is pretrained de
 
 The columns: **`full`** is the value at scale `full`: IRIS's, apart from `common.device`, `wandb` and the default game;
 a name in *italics* is a key that IRIS does not have. **Stages** are those that are given the key: C `collect`,
-T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`. A changed value plans these stages
-again, and what stands on them; except {not_in_digest}, which are in no digest.
+T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`, R `play_random`. A changed value plans these
+stages again, and what stands on them; except {not_in_digest}, which are in no digest.
 A key marked **no effect** is accepted so that IRIS's command lines work. It changes no number.
 """
 STUDY = """
@@ -211,6 +212,7 @@ STUDY = """
 | `variants` | list | files of `params/variant/`, each once |
 | `baseline` | str | the variant that the others are compared with |
 | `seeds` | list | integers from 0, each once |
+| `random_play` | int | seeds of random play per game, which every variant is compared with; 0 (none) by default |
 | `statistics.bootstrap_reps` | int | bootstrap samples of an interval, 1 or more |
 | `overrides` | list | `key=value`, for all runs of the study |
 """

@@ -26,6 +26,7 @@ STAGES = {
     "pretrain-world-model": "train a world model on recorded episodes, over a pretrained tokenizer",
     "train-agent": "train one agent: the whole of IRIS",
     "evaluate": "score a trained agent over fresh episodes",
+    "play-random": "score random play over fresh episodes, for comparison",
     "aggregate": "compute a study's statistics",
     "report": "write reports/summary.pdf and reports/summary.json",
 }
@@ -36,6 +37,7 @@ STAGE_GROUPS = {
     "pretrain-world-model": ("world-model", "tokenizer", "corpus"),
     "train-agent": ("variant",),
     "evaluate": ("variant",),
+    "play-random": (),
 }
 
 

@@ -49,6 +49,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "common.seed", "common.num_threads", "common.device", "common.parallel_envs", "env.test", "evaluation.final",
         "tokenizer", "world_model", "actor_critic", "variant",
     ),
+    "play_random": ("common.seed", "env.test", "evaluation.final.num_episodes"),
 }  # fmt: skip
 # Keys that a stage may read but that do not decide its numbers.
 NOT_IN_DIGEST = (

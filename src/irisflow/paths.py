@@ -38,6 +38,11 @@ def scores(scale: str, variant: str, game: str, seed: int | str) -> Path:
     return RESULTS / scale / "scores" / variant / game / f"seed-{seed}"
 
 
+def random_play(scale: str, game: str, seed: int | str) -> Path:
+    """Return the folder of random play's scores."""
+    return RESULTS / scale / "random_play" / game / f"seed-{seed}"
+
+
 def study(scale: str, study: str) -> Path:
     """Return the folder of a study's aggregates."""
     return RESULTS / scale / "studies" / study

@@ -30,6 +30,7 @@ class Study:
     variants: list[str] = MISSING
     baseline: str = MISSING
     seeds: list[int] = MISSING
+    random_play: int = 0  # seeds of random play per game, to compare with; none by default
     statistics: Statistics = field(default_factory=Statistics)
     overrides: list[str] = field(default_factory=list)
 
@@ -78,5 +79,7 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(
             f"{where}: baseline {study.baseline!r} is none of the study's variants{nearest(study.baseline, study.variants)}."
         )
+    if study.random_play < 0:
+        raise ConfigError(f"{where}: random_play is {study.random_play}; allowed: 0 or more seeds.")
     if min(study.seeds) < 0 or study.statistics.bootstrap_reps < 1:
         raise ConfigError(f"{where}: seeds must be 0 or more and statistics.bootstrap_reps 1 or more.")

@@ -60,19 +60,30 @@ class StudyPlan:
 
     @cached_property
     def scores(self) -> list[Path]:
-        """Files of all final scores."""
-        return [paths.scores(*run) / name for run in self.runs for name in paths.SCORES_FILES]
+        """Files of all final scores, those of random play included."""
+        agents = [paths.scores(*run) / name for run in self.runs for name in paths.SCORES_FILES]
+        return agents + self.random_play
+
+    @cached_property
+    def random_play(self) -> list[Path]:
+        """Files of random play's scores: as many seeds of each game as the study asks for."""
+        seeds = range(self.study.random_play)
+        folders = [
+            paths.random_play(self.study.scale, game, seed) for game in self.study.games for seed in seeds
+        ]
+        return [folder / name for folder in folders for name in paths.SCORES_FILES]
 
     @cached_property
     def records(self) -> list[Path]:
         """What the aggregation reads: scores, curves, metrics, and every stage's cost and provenance."""
         folders = [paths.agent(*run) for run in self.runs] + [paths.scores(*run) for run in self.runs]
-        folders += sorted({file.parent for file in self.pretrained})
+        folders += sorted({file.parent for file in (*self.pretrained, *self.random_play)})
         kinds = [folder / name for folder in folders for name in ("cost.json", "provenance.json")]
         kinds += [file for file in self.recordings if file.suffix == ".json"]
         curves = [paths.agent(*run) / "curve.csv" for run in self.runs]
         metrics = [paths.agent(*run) / "metrics.jsonl" for run in self.runs]
-        return curves + metrics + [paths.scores(*run) / "scores.csv" for run in self.runs] + kinds
+        scores = [file for file in self.scores if file.name == "scores.csv"]
+        return curves + metrics + scores + kinds
 
     @property
     def has_lost_records(self) -> bool:
@@ -142,5 +153,6 @@ def study_values(study: Study, stage: str) -> dict[str, Any]:
         "variants": {name: dict(settings.variant) for name, settings in composed.items()},
         "baseline": study.baseline,
         "seeds": study.seeds,
+        "random_play": study.random_play,
         "bootstrap_reps": study.statistics.bootstrap_reps,
     }

@@ -19,7 +19,9 @@ def run(request: StudyRequest) -> None:
     for file in plan.records:
         if file.is_relative_to(paths.RESULTS):
             verify(file)
-    scores = read_scores(file for file in plan.records if file.name in ("scores.csv", "curve.csv"))
+    played = {file for file in plan.random_play if file.name == "scores.csv"}
+    agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
+    scores, random_play = read_scores(agents), read_scores(played)
     metrics = {
         Run(variant, game, seed): read_metrics(paths.agent(scale, variant, game, seed) / "metrics.jsonl")
         for scale, variant, game, seed in plan.runs
@@ -31,9 +33,10 @@ def run(request: StudyRequest) -> None:
         read_costs(file for file in plan.records if file.name.endswith("cost.json")),
         read_provenance(file for file in plan.records if file.name.endswith("provenance.json")),
         metrics=metrics,
+        random_play=random_play,
     )
     folder = paths.study(study.scale, study.name)
-    write_atomically(folder / "scores.csv", to_csv(scores).encode())
+    write_atomically(folder / "scores.csv", to_csv([*scores, *random_play]).encode())
     write_atomically(folder / "summary.json", json_bytes(summary))
 
 

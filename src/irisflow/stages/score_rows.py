@@ -7,6 +7,7 @@ from irisflow.stages.request import RunRequest
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 
 FRAMES_PER_STEP = 4
+RANDOM_PLAY = "random"  # the arm of a request without a variant
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def score_rows(
     checkpoint_sha256: str,
 ) -> str:
     """Return the CSV of episodes; its `env_step` counts the steps of the recordings that pretraining read, too."""
-    scale, variant = request.scale, request.choice.variant or ""
+    scale, variant = request.scale, request.choice.variant or RANDOM_PLAY
     return to_csv(
         EpisodeScore(
             variant=variant,

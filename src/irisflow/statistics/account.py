@@ -9,7 +9,7 @@ from irisflow.statistics.inputs import COMPONENTS
 from irisflow.statistics.scores import Run
 
 STAGES = (
-    "collect", "pretrain_tokenizer", "pretrain_world_model", "train_agent", "evaluate", "report",
+    "collect", "pretrain_tokenizer", "pretrain_world_model", "train_agent", "evaluate", "play_random", "report",
 )  # fmt: skip
 SHARED = "shared"
 Record = Mapping[str, Any]

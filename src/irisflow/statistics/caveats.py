@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from irisflow.games import ATARI_100K
-from irisflow.statistics.permutation import seeds_needed
+from irisflow.statistics.permutation import LEVEL, seeds_needed
 from irisflow.statistics.study import StudyDescription
 
-LEVEL = 0.05
 IRIS_EPISODES = 100
 LARGEST_SHARE = 0.3
 MOST_LISTED = 8

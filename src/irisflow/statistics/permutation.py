@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,6 +21,7 @@ MAX_EXACT_SPLITS = 20_000
 NUM_DRAWS = 10_000
 DRAWS_AT_ONCE = 500
 TOLERANCE = 1e-12
+LEVEL = 0.05
 RunsX = Float[np.ndarray, "runs_x games"]
 RunsY = Float[np.ndarray, "runs_y games"]
 Statistic = Callable[
@@ -53,14 +55,14 @@ def num_splits(num_x: int, num_y: int, num_games: int) -> int:
 
 
 def smallest_p(num_x: int, num_y: int, num_games: int) -> float:
-    """Return the least two-sided p value that the test can give."""
+    """Return the least two-sided p value that the test on the probability of improvement can give."""
     splits = num_splits(num_x, num_y, num_games)
     if splits > MAX_EXACT_SPLITS:
         return 1 / (NUM_DRAWS + 1)
-    return min(1.0, (2 if num_x == num_y else 1) / splits)
+    return min(1.0, 2 / splits)
 
 
-def seeds_needed(num_games: int, num_comparisons: int, level: float = 0.05) -> int:
+def seeds_needed(num_games: int, num_comparisons: int, level: float = LEVEL) -> int:
     """Return the fewest seeds per game with which the Holm-adjusted test can reach the level."""
     num_seeds = 1
     while num_comparisons * smallest_p(num_seeds, num_seeds, num_games) >= level:
@@ -77,6 +79,15 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(ordered) - index) * p))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p_values}
+
+
+def verdict(comparison: Mapping[str, Any]) -> str:
+    """Return what the Holm-adjusted test lets one say: better, worse, not separated, too few runs."""
+    if comparison["smallest_p_holm"] >= LEVEL:
+        return "too few runs"
+    if comparison["p_holm"] >= LEVEL:
+        return "not separated"
+    return "better" if comparison["improvement"]["value"] > 0.5 else "worse"
 
 
 def _permute(

@@ -15,12 +15,12 @@ from irisflow.statistics.account import cost_summary, provenance_summary, traini
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
+from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
 
 Scores = Float[np.ndarray, "runs games"]
-LEVEL = 0.05
 NUM_THRESHOLDS = 121
 
 
@@ -32,12 +32,13 @@ def summarise(
     provenance: Sequence[Mapping[str, Any]],
     *,
     metrics: Mapping[Run, Sequence[Mapping[str, float]]] | None = None,
+    random_play: Sequence[EpisodeScore] = (),
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
 
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
-    ignored, so the same mixed list may be given twice). Raises DataError for scores outside the study and for
-    a variant without any.
+    ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions.
+    Raises DataError for scores outside the study and for a variant without any.
     """
     final = sorted(row for row in scores if row.split == "final")
     during = sorted(row for row in curves if row.split == "curve")
@@ -55,6 +56,7 @@ def summarise(
         "aggregates": _aggregates(study, normalised),
         "published": _published(study, normalised_games),
         "comparisons": _comparisons(study, block, raw, normalised),
+        "random_play": against_random_play(study, means, random_play),
         "improvement_matrix": _improvement_matrix(study, raw),
         "profiles": _profiles(study, normalised),
         "curves": _curves(study, block, during),
@@ -62,7 +64,7 @@ def summarise(
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study)),
         "provenance": provenance_summary(provenance),
-        "scores_sha256": hashlib.sha256(to_csv([*final, *during]).encode()).hexdigest(),
+        "scores_sha256": hashlib.sha256(to_csv([*final, *during, *sorted(random_play)]).encode()).hexdigest(),
     }
     return {**summary, "caveats": caveats(study, summary)}
 
@@ -177,7 +179,7 @@ def _comparisons(
     for name, record in records.items():
         record["p_holm"] = adjusted[name]
         record["smallest_p_holm"] = min(1.0, len(others) * record["smallest_p"])
-        record["verdict"] = verdict(record)
+        record["verdict"] = permutation.verdict(record)
     return records
 
 
@@ -205,15 +207,6 @@ def _comparison(
         record["iqm_difference"] = asdict(aggregate.iqm_difference(*normalised, names=names, reps=reps))
         record["p_iqm"] = permutation.iqm_test(*normalised, names=names).p
     return record
-
-
-def verdict(comparison: Mapping[str, Any]) -> str:
-    """Return what the Holm-adjusted test lets one say: better, worse, not separated, too few runs."""
-    if comparison["smallest_p_holm"] >= LEVEL:
-        return "too few runs"
-    if comparison["p_holm"] >= LEVEL:
-        return "not separated"
-    return "better" if comparison["improvement"]["value"] > 0.5 else "worse"
 
 
 def _improvement_matrix(study: StudyDescription, raw: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
