@@ -114,6 +114,19 @@ def _episodes(
     ]
 
 
+def random_play_of(description: StudyDescription, *, num_seeds: int = 20) -> list[EpisodeScore]:
+    """Return the episodes of random play: around the reference score of random play, or 0."""
+    rows = []
+    for game in description.games:
+        scale = reference(game)
+        for seed in range(num_seeds):
+            rng = np.random.default_rng([seed, *f"random/{game}".encode()])
+            run = Run("random", game, seed)
+            level = scale.random if scale else 0.0
+            rows += _episodes(run, "final", 0, 0, level, description.num_evaluation_episodes, rng)
+    return rows
+
+
 def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
     """Return one cost record per stage job."""
     records = []

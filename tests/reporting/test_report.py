@@ -23,6 +23,7 @@ from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
 
 HEADINGS = (
+    "Does it learn?",
     "Aggregate metrics",
     "Performance profiles",
     "Probability of improvement between variants",
@@ -45,6 +46,7 @@ def summary_of(description: StudyDescription, rows: list[Any] | None = None) -> 
         synthetic.costs_of(description),
         synthetic.provenance_of(description),
         metrics=synthetic.metrics_of(description),
+        random_play=synthetic.random_play_of(description),
     )
 
 

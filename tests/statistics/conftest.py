@@ -3,6 +3,11 @@
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["irisflow.statistics.aggregate", "irisflow.statistics.permutation", "irisflow.statistics.reference"],
+    [
+        "irisflow.statistics.aggregate",
+        "irisflow.statistics.exact",
+        "irisflow.statistics.permutation",
+        "irisflow.statistics.reference",
+    ],
     "beartype.beartype",
 )

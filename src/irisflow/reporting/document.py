@@ -13,7 +13,8 @@ import matplotlib
 import typst
 
 from irisflow.reporting import findings, tables
-from irisflow.reporting.figures import Drawing, draw_all, marker_figure, save
+from irisflow.reporting.drawing import Drawing, save
+from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
 from irisflow.reporting.style import Summary, drawing_style, looks, number, variant_names
 
@@ -135,6 +136,7 @@ def _sections(
         "title": "",
         "blocks": [tables.answer_table(summary), tables.coverage(summary), {"kind": "caveats"}],
     }
+    yield {"title": "Does it learn?", "blocks": list(_random_play_blocks(summary, drawings))}
     needs_block = "No game with reference scores has a run of every variant."
     needs_two = "A comparison needs two variants with runs on the same games and seeds."
     yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
@@ -162,6 +164,13 @@ def _sections(
     notes = {"kind": "notes", "title": "Method", "notes": tables.method_notes(summary)}
     records = [tables.provenance_table(summary), *tables.input_tables(summary)]
     yield {"title": "Method and provenance", "blocks": [notes, *records]}
+
+
+def _random_play_blocks(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:
+    reason = "Random play was not measured: the study's file says how much of it (`random_play: 20`)."
+    yield from _figures(drawings, {"F12": reason})
+    if summary["random_play"]:
+        yield tables.random_play_table(summary)
 
 
 def _section(title: str, drawings: Mapping[str, Drawing], wanted: Mapping[str, str]) -> Block:

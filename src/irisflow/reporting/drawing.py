@@ -1,17 +1,52 @@
 """What several figures are made of: panels, whiskers, bands, reference lines, legends."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from irisflow.reporting.style import INK, Look, inches
+from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, looks
 
 WIDTH = 267.0  # millimetres between the margins of A4 landscape
+Row = dict[str, Any]
+
+
+@dataclass
+class Drawing:
+    """A figure, its finding and caption, and the plotted numbers."""
+
+    identifier: str
+    title: str
+    caption: str
+    figure: Figure
+    rows: list[Row]
+
+
+def save(drawing: Drawing, folder: Path) -> None:
+    """Write a drawing as SVG, PNG and CSV; the same summary gives the same bytes."""
+    stem = folder / drawing.identifier
+    with drawing_style():
+        drawing.figure.savefig(f"{stem}.svg", metadata={"Date": None})
+        drawing.figure.savefig(f"{stem}.png", metadata={"Software": None})
+    Path(f"{stem}.csv").write_text(rows_as_csv(drawing.rows), encoding="utf-8")
+
+
+def rows_as_csv(rows: Sequence[Row]) -> str:
+    """Return the plotted numbers as CSV text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def row_of_axes(figure: Figure, num_columns: int, *, sharey: bool) -> list[Axes]:
@@ -94,9 +129,22 @@ def reference_lines(axes: Axes, scale: Mapping[str, Any] | None) -> None:
             axes.axhline(value, color=INK, linewidth=0.8, linestyle=":")
 
 
-def legend(figure: Figure, styles: Mapping[str, Look]) -> None:
-    handles = [
+def legend(
+    figure: Figure, styles: Mapping[str, Look], *, extra: Mapping[str, Line2D | Patch] | None = None
+) -> None:
+    """Draw the variants' looks, and whatever else a figure shows, above its panels."""
+    handles: list[Line2D | Patch] = [
         Line2D([], [], color=look.colour, marker=look.marker, markersize=5, label=name)
         for name, look in styles.items()
     ]
+    for name, handle in (extra or {}).items():
+        handle.set_label(name)
+        handles.append(handle)
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
+
+
+def mark_pretraining(axes: Axes, summary: Summary) -> None:
+    """Draw a dashed line where the recorded pretraining steps of a variant end."""
+    for name, steps in summary["curves"]["pretraining_env_steps"].items():
+        if steps:
+            axes.axvline(steps, color=looks(summary)[name].colour, linewidth=0.9, linestyle="--")

@@ -1,10 +1,6 @@
 """The report's figures: each is drawn from the summary alone and comes with the rows that it plots."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +12,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from irisflow.reporting import findings
 from irisflow.reporting.drawing import (
     WIDTH,
+    Drawing,
+    Row,
     banded_line,
     legend,
+    mark_pretraining,
     name_rows,
     panel_grid,
     reference_lines,
@@ -25,6 +24,7 @@ from irisflow.reporting.drawing import (
     steps_text,
     whisker,
 )
+from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
 from irisflow.reporting.style import (
     GRID,
     INK,
@@ -46,19 +46,7 @@ METRIC_TITLES = {
     "mean": "Mean",
     "optimality_gap": "Optimality gap (less is better)",
 }
-Row = dict[str, Any]
 PUBLISHED = Look(INK, "d")
-
-
-@dataclass
-class Drawing:
-    """A figure, its finding and caption, and the plotted numbers."""
-
-    identifier: str
-    title: str
-    caption: str
-    figure: Figure
-    rows: list[Row]
 
 
 def draw_all(summary: Summary) -> dict[str, Drawing]:
@@ -72,6 +60,7 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (bool(summary["comparisons"]), draw_forest),
         (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
         (has_game_curves(summary), draw_game_curves),
+        (bool(summary["random_play"]), draw_random_play),
         (True, draw_strips),
         (bool(summary["cost"]["rows"]), draw_cost),
         (bool(summary["training"]), draw_training),
@@ -81,29 +70,6 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
                 drawing = draw(summary)
             drawings[drawing.identifier] = drawing
     return drawings
-
-
-def has_game_curves(summary: Summary) -> bool:
-    """Return whether any run was evaluated while training."""
-    return any(record["seeds"] for row in summary["curves"]["games"].values() for record in row.values())
-
-
-def save(drawing: Drawing, folder: Path) -> None:
-    """Write a drawing as SVG, PNG and CSV; the same summary gives the same bytes."""
-    stem = folder / drawing.identifier
-    with drawing_style():
-        drawing.figure.savefig(f"{stem}.svg", metadata={"Date": None})
-        drawing.figure.savefig(f"{stem}.png", metadata={"Software": None})
-    Path(f"{stem}.csv").write_text(rows_as_csv(drawing.rows), encoding="utf-8")
-
-
-def rows_as_csv(rows: Sequence[Row]) -> str:
-    """Return the plotted numbers as CSV text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def draw_aggregates(summary: Summary) -> Drawing:
@@ -335,7 +301,7 @@ def draw_iqm_curve(summary: Summary) -> Drawing:
             steps = np.array([point["env_step"] for point in points])
             banded_line(axes, steps, points, styles[name], marker_every=1)
             rows += [{"variant": name, **point} for point in points]
-    _mark_pretraining(axes, summary)
+    mark_pretraining(axes, summary)
     axes.set(
         xlabel="environment steps, those of recorded pretraining data included",
         ylabel="normalised score, IQM",
@@ -347,13 +313,6 @@ def draw_iqm_curve(summary: Summary) -> Drawing:
     return Drawing("F6", findings.learning(summary), _curve_caption(summary), figure, rows)
 
 
-def _mark_pretraining(axes: Axes, summary: Summary) -> None:
-    """Draw a dashed line where the recorded pretraining steps of a variant end."""
-    for name, steps in summary["curves"]["pretraining_env_steps"].items():
-        if steps:
-            axes.axvline(steps, color=looks(summary)[name].colour, linewidth=0.9, linestyle="--")
-
-
 def _curve_caption(summary: Summary) -> str:
     pretrained = [name for name, steps in summary["curves"]["pretraining_env_steps"].items() if steps]
     mark = f" Dashed: end of the recorded pretraining steps of {', '.join(pretrained)}." if pretrained else ""
@@ -363,42 +322,6 @@ def _curve_caption(summary: Summary) -> str:
         else " One seed: no band."
     )
     return f"Only steps at which every run of the variant was evaluated; nothing is interpolated.{band}{mark}"
-
-
-def draw_game_curves(summary: Summary) -> Drawing:
-    """Return F7: the raw score while training, game by game."""
-    styles, games = looks(summary), summary["curves"]["games"]
-    figure, panels = panel_grid(list(games), row_height=58)
-    rows: list[Row] = []
-    for game, axes in panels.items():
-        for name, record in games[game].items():
-            _seed_lines(axes, record, styles[name])
-            rows += [
-                {"game": game, "variant": name, "seed": seed, "env_step": step, "return_raw": value}
-                for seed, points in record["seeds"].items()
-                for step, value in points
-            ]
-        _mark_pretraining(axes, summary)
-        reference_lines(axes, summary["games"][game]["reference"])
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
-    figure.supxlabel("environment steps, those of recorded pretraining data included", fontsize=7.5)
-    legend(figure, styles)
-    caption = (
-        "Thick: mean over seeds where every seed was evaluated; thin: each seed. Dotted: random (lower) and"
-        " human or"
-        " perfect (upper) score, where it lies in the panel."
-    )
-    return Drawing("F7", findings.game_curves(summary), caption, figure, rows)
-
-
-def _seed_lines(axes: Axes, record: Mapping[str, Any], look: Look) -> None:
-    for points in record["seeds"].values():
-        steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, color=look.colour, linewidth=0.5, alpha=0.45)
-    if record["steps"]:
-        axes.plot(record["steps"], record["mean"], color=look.colour, marker=look.marker, markersize=2.5)
 
 
 def draw_strips(summary: Summary) -> Drawing:

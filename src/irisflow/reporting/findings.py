@@ -19,7 +19,27 @@ CHANCE = "50 %"
 
 
 def answer(summary: Summary) -> str:
-    """Return the study's answer in one or two sentences."""
+    """Return the study's answer: whether the variants beat random play, and how they compare."""
+    return f"{learns(summary)} {_compared(summary)}" if summary["random_play"] else _compared(summary)
+
+
+def learns(summary: Summary) -> str:
+    """Return for each variant whether its runs beat random play."""
+    records = summary["random_play"]["variants"]
+    return " ".join(_learned(name, record) for name, record in records.items())
+
+
+def _learned(name: str, record: Mapping[str, Any]) -> str:
+    if not _decided(record):
+        if record["verdict"] == "too few runs":
+            return f"There are too few runs to separate {name} from random play."
+        return f"{name} is not separated from random play ({p_statement(record['p_holm'])}, Holm)."
+    verb = "beats" if record["verdict"] == "better" else "scores lower than"
+    share = percent(record["improvement"]["value"])
+    return f"{name} {verb} random play: it wins {share} of pairs of runs ({p_statement(record['p_holm'])}, Holm)."
+
+
+def _compared(summary: Summary) -> str:
     comparisons, baseline = summary["comparisons"], summary["study"]["baseline"]
     if len(variant_names(summary)) == 1:
         return f"One variant, {baseline}: there is nothing to compare. {aggregates(summary)}"

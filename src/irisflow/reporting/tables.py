@@ -127,6 +127,85 @@ def _answer_caption(summary: Summary) -> str:
     )
 
 
+def random_play_table(summary: Summary) -> Block:
+    """Return T7: every variant against random play, over all games and game by game."""
+    columns = [
+        column("Variant", align="left"),
+        column("Game", align="left", width="1fr"),
+        column("Runs"),
+        column("Mean"),
+        column("Random\nplay"),
+        column("Difference\n[95 % CI]"),
+        column("P(beats a\nrandom run)"),
+        column("p"),
+        column("p\n(Holm)"),
+        column("Smallest p\n(Holm)"),
+        column("Verdict", align="left"),
+    ]
+    rows: list[list[Cell]] = []
+    rules = []
+    random = summary["random_play"]
+    for name, record in random["variants"].items():
+        if len(random["games"]) > 1:
+            label: Cell = {"text": plural(len(record["games"]), "game"), "style": "strong"}
+            rows.append([variant_cell(summary, name), label, *[DASH] * 4, *_random_play_cells(record)])
+        rows += [
+            [
+                variant_cell(summary, name),
+                game,
+                *_random_play_means(cells[name]),
+                *_random_play_cells(cells[name]),
+            ]
+            for game, cells in random["cells"].items()
+            if name in cells
+        ]
+        rules.append(len(rows) - 1)
+    return table(
+        "T7",
+        "Against random play",
+        columns,
+        rows,
+        caption=_random_play_caption(summary),
+        rules_after=rules[:-1],
+    )
+
+
+def _random_play_means(record: Mapping[str, Any]) -> list[Cell]:
+    difference = record["difference"]
+    bounds = (
+        f" [{score(difference['low'])}, {score(difference['high'])}]" if difference["low"] is not None else ""
+    )
+    return [
+        f"{record['num_runs']} vs {record['num_random_runs']}",
+        score(record["mean"]),
+        score(record["random_mean"]),
+        f"{score(difference['value'])}{bounds}",
+    ]
+
+
+def _random_play_cells(record: Mapping[str, Any]) -> list[Cell]:
+    verdict = record["verdict"]
+    words = {"better": "beats random play", "worse": "lower than random play"}.get(verdict, verdict)
+    return [
+        number(record["improvement"]["value"], 2),
+        p_value(record["p"]),
+        p_value(record["p_holm"]),
+        p_value(record["smallest_p_holm"]),
+        {"text": words, "style": VERDICT_STYLES.get(verdict, "")},
+    ]
+
+
+def _random_play_caption(summary: Summary) -> str:
+    several = len(summary["random_play"]["games"]) > 1
+    games = ", averaged over games; below, game by game" if several else ""
+    family = "the variants; for single games over variants × games" if several else "the variants"
+    return (
+        f"Two-sided permutation test, labels permuted within each game, on the share of pairs of runs that the variant"
+        f" wins, ties one half{games}. Raw scores. Holm: over {family}. Smallest p: what these run counts can give at"
+        " best. Level 0.05."
+    )
+
+
 def coverage(summary: Summary) -> Block:
     """Return T2: for each variant and game, how many of the planned seeds have a final score."""
     expected = len(summary["study"]["seeds"])
@@ -333,6 +412,18 @@ def deviations(summary: Summary) -> list[str]:
     return found
 
 
+def _random_play_note(summary: Summary) -> dict[str, str]:
+    if not summary["random_play"]:
+        return {}
+    records = summary["random_play"]["variants"].values()
+    how = "all ways to deal out the labels" if all(r["is_exact"] for r in records) else "10,000 random deals"
+    return {
+        "Random play": "uniformly random actions in the games, and with the limits, of the final evaluation; a run is a"
+        f" seed's mean over as many episodes. Same test as above, on raw scores, over {how}. It takes no part in the"
+        " aggregates and rankings."
+    }
+
+
 def method_notes(summary: Summary) -> list[dict[str, str]]:
     """Return the definitions that a reader needs to check the numbers."""
     reps = f"{summary['study']['bootstrap_reps']:,}"
@@ -357,6 +448,7 @@ def method_notes(summary: Summary) -> list[dict[str, str]]:
         "Test": "two-sided permutation test on the probability of improvement, labels permuted within each"
         " game"
         f" ({how}); Holm-adjusted over all variants against {summary['study']['baseline']}.",
+        **_random_play_note(summary),
         "Missing runs": "aggregates use the largest block of games × seeds that every variant has; nothing"
         " is imputed.",
         "Deviations from IRIS's protocol": "; ".join(deviations(summary)) or "none",

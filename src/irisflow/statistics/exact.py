@@ -14,17 +14,16 @@ from jaxtyping import Float, Int64
 from irisflow.statistics.permutation import NUM_DRAWS, PermutationTest
 
 MOST_SUMS = 50_000
-RunsX = Float[np.ndarray, "runs_x"]
-RunsY = Float[np.ndarray, "runs_y"]
-Chances = Float[np.ndarray, "values"]
+Runs = Float[np.ndarray, " _"]  # games may differ in their number of runs
+Chances = Float[np.ndarray, " _"]
 
 
-def stratified_improvement(games: Sequence[tuple[RunsX, RunsY]]) -> float:
+def stratified_improvement(games: Sequence[tuple[Runs, Runs]]) -> float:
     """Return P(X > Y) + P(X = Y) / 2 over pairs of runs of a game, averaged over the games."""
     return float(np.mean([0.5 + 0.5 * _net_wins(x, y).sum() / (len(x) * len(y)) for x, y in games]))
 
 
-def stratified_test(games: Sequence[tuple[RunsX, RunsY]]) -> PermutationTest:
+def stratified_test(games: Sequence[tuple[Runs, Runs]]) -> PermutationTest:
     """Return the two-sided test of "the probability of improvement is one half"; games may have any run counts.
 
     Each game counts alike. Labels are permuted within each game, and all ways to do so are counted; only where
@@ -67,11 +66,11 @@ def _sampled_p(chances: Sequence[Chances], steps: Sequence[int], observed: int) 
     return (int((np.abs(total) >= abs(observed)).sum()) + 1) / (NUM_DRAWS + 1)
 
 
-def _net_wins(x: RunsX, y: RunsY) -> Int64[np.ndarray, "runs_x runs_y"]:
+def _net_wins(x: Runs, y: Runs) -> Int64[np.ndarray, "_ _"]:
     return np.asarray(np.sign(x[:, None] - y[None, :]), np.int64)
 
 
-def _net_win_chances(x: RunsX, y: RunsY) -> Chances:
+def _net_win_chances(x: Runs, y: Runs) -> Chances:
     """Return the chance of each number of wins minus losses, from -len(x) len(y) to len(x) len(y)."""
     pooled = np.concatenate([x, y])
     most = len(pooled) - 1

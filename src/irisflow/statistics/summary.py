@@ -44,6 +44,7 @@ def summarise(
     during = sorted(row for row in curves if row.split == "curve")
     check_belongs(study, [*final, *during])
     means = run_means(final)
+    ends = {Run(row.variant, row.game, row.seed): row.env_step for row in final}
     block = common_block(study, means)
     normalised_games = tuple(game for game in block.games if reference(game) is not None)
     raw = {name: score_matrix(means, name, games=block.games, seeds=block.seeds) for name in _names(study)}
@@ -60,7 +61,7 @@ def summarise(
         "improvement_matrix": _improvement_matrix(study, raw),
         "profiles": _profiles(study, normalised),
         "curves": _curves(study, block, during),
-        "games": {game: _game(study, game, means) for game in study.games},
+        "games": {game: _game(study, game, means, ends) for game in study.games},
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study)),
         "provenance": provenance_summary(provenance),
@@ -297,25 +298,33 @@ def _iqm_curve(
     return [{"env_step": step, **asdict(point)} for step, point in zip(steps, points, strict=True)]
 
 
-def _game(study: StudyDescription, game: str, means: Mapping[Run, float]) -> dict[str, Any]:
+def _game(
+    study: StudyDescription, game: str, means: Mapping[Run, float], ends: Mapping[Run, int]
+) -> dict[str, Any]:
     """Return one game's row: reference scores, IRIS's published mean, and each variant's runs."""
     scale = reference(game)
     iris = published("IRIS").get(game)
     return {
         "reference": asdict(scale) if scale else None,
         "published_iris": float(iris.mean()) if iris is not None else None,
-        "variants": {name: _game_variant(study, game, name, means, scale) for name in _names(study)},
+        "variants": {name: _game_variant(study, game, name, means, scale, ends) for name in _names(study)},
     }
 
 
 def _game_variant(
-    study: StudyDescription, game: str, name: str, means: Mapping[Run, float], scale: Reference | None
+    study: StudyDescription,
+    game: str,
+    name: str,
+    means: Mapping[Run, float],
+    scale: Reference | None,
+    ends: Mapping[Run, int],
 ) -> dict[str, Any]:
     seeds = {seed: means[Run(name, game, seed)] for seed in study.seeds if Run(name, game, seed) in means}
     values = list(seeds.values())
     mean = float(np.mean(values)) if values else None
     return {
         "seeds": {str(seed): value for seed, value in seeds.items()},
+        "env_step": max((ends[Run(name, game, seed)] for seed in seeds), default=None),
         "mean": mean,
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "normalised": scale.normalise(mean) if scale and mean is not None else None,

@@ -1,0 +1,71 @@
+"""The exact permutation test for any run counts: all deals are counted, the level is kept."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from irisflow.statistics import exact, permutation
+
+NAMES = ("agent", "random")
+
+
+def brute_force(games: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return the p value by going through all ways to deal out the labels."""
+    observed = abs(exact.stratified_improvement(games) - 0.5)
+    choices = [list(combinations(range(len(x) + len(y)), len(x))) for x, y in games]
+    outcomes = []
+    for chosen in product(*choices):
+        dealt = []
+        for (x, y), left in zip(games, chosen, strict=True):
+            pooled = np.concatenate([x, y])
+            dealt.append((pooled[list(left)], np.delete(pooled, left)))
+        outcomes.append(abs(exact.stratified_improvement(dealt) - 0.5) >= observed - 1e-12)
+    return float(np.mean(outcomes))
+
+
+@pytest.mark.parametrize("counts", [[(1, 3)], [(2, 3), (3, 2)], [(1, 4), (2, 2), (3, 1)]], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_p_is_that_of_all_deals_with_ties_and_other_run_counts_in_each_game(
+    counts: list[tuple[int, int]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    games = [(rng.integers(0, 4, x).astype(float), rng.integers(0, 4, y).astype(float)) for x, y in counts]
+    found = exact.stratified_test(games)
+    assert found.is_exact and found.p == pytest.approx(brute_force(games))
+
+
+def test_with_equal_run_counts_it_is_the_test_of_the_comparisons() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0.5, 1, (3, 3)), rng.normal(0, 1, (3, 3))
+    found = exact.stratified_test([(x[:, game], y[:, game]) for game in range(3)])
+    expected = permutation.improvement_test(x, y, names=NAMES)
+    assert found.p == pytest.approx(expected.p)
+    assert (found.num_splits, found.smallest_p) == (expected.num_splits, expected.smallest_p)
+
+
+def test_complete_separation_gives_the_smallest_p() -> None:
+    found = exact.stratified_test([(np.arange(3.0) + 99, np.arange(20.0))])
+    assert found.p == pytest.approx(2 / 1771) and found.smallest_p == pytest.approx(2 / 1771)
+    assert permutation.smallest_p(1, 2, 1) == pytest.approx(2 / 3)
+
+
+def test_drawn_sums_give_nearly_the_exact_p(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    games = [(rng.normal(0.4, 1, 3 + game), rng.normal(0, 1, 6)) for game in range(3)]
+    counted = exact.stratified_test(games)
+    monkeypatch.setattr(exact, "MOST_SUMS", 1)
+    drawn = exact.stratified_test(games)
+    assert counted.is_exact and not drawn.is_exact
+    assert drawn.p == pytest.approx(counted.p, abs=0.02)
+
+
+def test_the_test_keeps_its_level_with_few_agents_against_many_random_runs() -> None:
+    false_wins, wins = 0, 0
+    for draw in range(200):
+        rng = np.random.default_rng(draw)
+        games = [(rng.normal(0, 1, 3), rng.normal(0, 1, 20)) for _ in range(2)]
+        false_wins += exact.stratified_test(games).p < 0.05
+        wins += exact.stratified_test([(x + 2, y) for x, y in games]).p < 0.05
+    assert false_wins / 200 <= 0.085
+    assert wins / 200 >= 0.8
