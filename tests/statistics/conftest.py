@@ -3,11 +3,6 @@
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    [
-        "irisflow.statistics.aggregate",
-        "irisflow.statistics.exact",
-        "irisflow.statistics.permutation",
-        "irisflow.statistics.reference",
-    ],
+    [f"irisflow.statistics.{name}" for name in ("aggregate", "exact", "permutation", "reference")],
     "beartype.beartype",
 )

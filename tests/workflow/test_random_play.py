@@ -9,6 +9,8 @@ import pytest
 from pypdf import PdfReader
 
 from irisflow import cli, paths
+from irisflow.errors import ConfigError
+from irisflow.study import load_study
 from workspace import REPORT, edit, planned, snakemake
 
 PLAYED = {"play_random": 4, "aggregate": 1, "report": 1}
@@ -44,15 +46,6 @@ def test_random_play_scores_what_it_must_and_its_seeds_differ(
     assert np.mean(scores) == pytest.approx(-0.75, abs=0.1), "1 ball in 8 is caught"
 
 
-def test_a_negative_number_of_random_runs_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from irisflow import params, study
-
-    (tmp_path / "study").mkdir()
-    text = (params.PARAMS / "study/smoke.yaml").read_text()
-    (tmp_path / "study/smoke.yaml").write_text(f"{text}random_play: -1\n")
-    monkeypatch.setattr(params, "PARAMS", tmp_path)
-    monkeypatch.setattr(study, "PARAMS", tmp_path)
-    assert cli.main(["aggregate", "--study", "smoke"]) == 2
-    assert "random_play is -1; allowed: 0 or more" in capsys.readouterr().err
+def test_a_negative_number_of_random_runs_is_refused() -> None:
+    with pytest.raises(ConfigError, match="random_play is -1; allowed: 0 or more"):
+        load_study("smoke", random_play=-1)
