@@ -1,7 +1,6 @@
 """How much two images differ: PSNR and SSIM on uint8 pixels."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -43,6 +42,12 @@ def ssim(images: Images, references: Images) -> Float[Tensor, " images"]:
 
 
 def _window_means(images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 rows columns"]:
-    """Return the means of all windows, rows first and then columns: 14 additions a pixel instead of 49."""
-    rows = F.avg_pool2d(images, (WINDOW, 1), stride=1)
-    return F.avg_pool2d(rows, (1, WINDOW), stride=1)
+    """Return the means of all windows. Two products with band matrices: pooling takes twenty times as long on a CPU."""
+    height, width = images.shape[-2:]
+    return _band(height, like=images) @ images @ _band(width, like=images).T
+
+
+def _band(size: int, *, like: Tensor) -> Float[Tensor, "windows size"]:
+    """Return the matrix that takes the mean of each `WINDOW` neighbours in a column."""
+    ones = torch.ones(size - WINDOW + 1, size, dtype=like.dtype, device=like.device)
+    return ones.triu().tril(WINDOW - 1) / WINDOW

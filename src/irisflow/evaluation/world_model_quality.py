@@ -1,0 +1,203 @@
+"""How well tokenizer and world model predict held-out episodes: frames, rewards and ends.
+
+All that is compared is fixed by the recording: frames, starts and actions. docs/dataset-format.md says what each metric
+means.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from irisflow.evaluation.classification import average_precision, confusion, macro_f1, precisions, recalls
+from irisflow.evaluation.held_out import (
+    FRAMES_AT_ONCE,
+    HeldOut,
+    held_out,
+    render,
+    segments,
+    windows,
+)
+from irisflow.evaluation.image_quality import PSNR_CAP, psnr, ssim
+from irisflow.evaluation.open_loop import Tables, imagined, tables_by_mode, weights
+from irisflow.records import Episode
+from irisflow.tokenizer.tokenizer import Tokenizer
+from irisflow.world_model.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number, and how many cases it is a mean over. What does not apply is empty."""
+
+    metric: str
+    value: float
+    n: int
+    mode: str = ""
+    context: int | None = None
+    horizon: int | None = None
+    of_class: int | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """All measurements of one state of the weights, and the counts behind those of rewards and ends."""
+
+    measurements: list[Measurement]
+    confusion: dict[str, list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Tokenizer and world model, both in eval mode, before the held-out episodes. `window`: blocks that they see."""
+
+    tokenizer: Tokenizer
+    world_model: WorldModel
+    recorded: HeldOut
+    window: int
+
+
+def examine(
+    tokenizer: Tokenizer,
+    world_model: WorldModel,
+    episodes: Sequence[Episode],
+    *,
+    window: int,
+    time_limit_is_end: bool,
+    device: torch.device,
+) -> Examination:
+    """Return what the measurements need: the episodes seen by the tokenizer."""
+    recorded = held_out(tokenizer.eval(), episodes, time_limit_is_end=time_limit_is_end, device=device)
+    return Examination(tokenizer, world_model.eval(), recorded, window)
+
+
+def measure(
+    examined: Examination, *, context: int, num_starts: int, num_samples: int, generator: torch.Generator
+) -> Quality:
+    """Return all measurements. Open loop runs to the end of the window, after 1 and after `context` real frames."""
+    found = tokenizer_quality(examined)
+    for num_frames in sorted({1, context}):
+        found += open_loop_quality(
+            examined,
+            context=num_frames,
+            num_starts=num_starts,
+            num_samples=num_samples,
+            generator=generator,
+        )
+    heads, counts = head_quality(examined)
+    return Quality(found + heads, counts)
+
+
+def tokenizer_quality(examined: Examination) -> list[Measurement]:
+    """Return how well frames are reconstructed, and how much of the codebook is in use."""
+    recorded = examined.recorded
+    pieces = [torch.split(images, FRAMES_AT_ONCE) for images in (recorded.reconstructions, recorded.frames)]
+    pairs = list(zip(*pieces, strict=True))
+    ratio, similarity = (torch.cat([metric(*pair) for pair in pairs]) for metric in (psnr, ssim))
+    perplexity, usage = codebook_use(recorded.tokens, vocab_size=examined.tokenizer.vocab_size)
+    n, num_tokens = len(recorded), recorded.tokens.numel()
+    return [
+        Measurement("psnr", float(ratio.mean()), n),
+        Measurement("psnr_capped", float((ratio >= PSNR_CAP).float().mean()), n),
+        Measurement("ssim", float(similarity.mean()), n),
+        Measurement("perplexity", perplexity, num_tokens),
+        Measurement("usage", usage, num_tokens),
+    ]
+
+
+def codebook_use(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> tuple[float, float]:
+    """Return the perplexity of the codes, exp of their entropy, and the share that occurs at least once.
+
+    Both grow with the number of tokens, until that is large against the codebook.
+    """
+    counts = torch.bincount(tokens.flatten(), minlength=vocab_size).double()
+    shares = counts[counts > 0] / counts.sum()
+    return float(torch.exp(-(shares * shares.log()).sum())), len(shares) / vocab_size
+
+
+def open_loop_quality(
+    examined: Examination, *, context: int, num_starts: int, num_samples: int, generator: torch.Generator
+) -> list[Measurement]:
+    """Return how well frames and rewards are predicted after the context, by mode and horizon.
+
+    Nothing, where no episode is longer than the context.
+    """
+    recorded = examined.recorded
+    cut = segments(recorded, context=context, length=examined.window, num_starts=num_starts)
+    if cut is None:
+        return []
+    by_mode = tables_by_mode(
+        examined.tokenizer,
+        examined.world_model,
+        recorded,
+        cut,
+        num_samples=num_samples,
+        generator=generator,
+    )
+    counted = weights(recorded, cut)
+    return [
+        Measurement(metric, value, n, mode=mode, context=context, horizon=horizon)
+        for mode, tables in by_mode.items()
+        for metric, horizon, value, n in _means(tables, counted)
+    ]
+
+
+def _means(tables: Tables, counted: Tables) -> Iterator[tuple[str, int, float, int]]:
+    """Yield metric, horizon, mean and count wherever anything counts. A table of counts is not weighted again."""
+    for metric, table in tables.items():
+        weight = counted[metric]
+        totals = (table * (weight > 0)).sum(dim=0).tolist()
+        for horizon, (total, n) in enumerate(zip(totals, weight.sum(dim=0).tolist(), strict=True), start=1):
+            if n:
+                yield metric, horizon, total / n, round(n)
+
+
+@torch.no_grad()
+def head_quality(examined: Examination) -> tuple[list[Measurement], dict[str, list[list[int]]]]:
+    """Return how well reward signs and ends are told after each step, given the real past, and their confusions."""
+    recorded, seen = examined.recorded, []
+    for piece in windows(recorded, length=examined.window):
+        logits = examined.world_model(recorded.tokens[piece.steps], recorded.actions[piece.steps])
+        seen.append((logits.rewards[piece.mask], logits.ends[piece.mask], piece.steps[piece.mask]))
+    rewards, ends, steps = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    is_end = recorded.ends[steps]
+    by_sign = confusion(rewards.argmax(dim=-1), recorded.signs[steps] + 1, num_classes=3)
+    by_end = confusion(ends.argmax(dim=-1), is_end.long(), num_classes=2)
+    found = [
+        *_by_class("reward_recall", recalls(by_sign), by_sign.sum(dim=1), first=-1),
+        *_by_class("reward_precision", precisions(by_sign), by_sign.sum(dim=0), first=-1),
+        Measurement("reward_macro_f1", macro_f1(by_sign), len(steps)),
+        *_by_class("end_recall", recalls(by_end), by_end.sum(dim=1), first=0),
+        Measurement("end_base_rate", float(is_end.double().mean()), len(steps)),
+    ]
+    if is_end.any():
+        scores = ends.softmax(dim=-1)[:, 1]
+        found.append(Measurement("end_average_precision", average_precision(scores, is_end), len(steps)))
+    return found, {"reward": by_sign.tolist(), "end": by_end.tolist()}
+
+
+def _by_class(metric: str, values: Tensor, counts: Tensor, *, first: int) -> Iterator[Measurement]:
+    for of_class, (value, n) in enumerate(zip(values.tolist(), counts.tolist(), strict=True), start=first):
+        if n:
+            yield Measurement(metric, value, n, of_class=of_class)
+
+
+def film(examined: Examination, *, num_films: int, generator: torch.Generator) -> dict[str, np.ndarray]:
+    """Return what followed a few starts beside what was imagined there, as docs/dataset-format.md describes.
+
+    The starts have as long a future as there is in the recording, up to the window.
+    """
+    recorded, world_model = examined.recorded, examined.world_model
+    steps = torch.arange(len(recorded), device=recorded.frames.device)
+    longest = min(int((recorded.last_step - steps).max()), examined.window - 1)
+    cut = segments(recorded, context=1, length=examined.window, num_starts=num_films, min_horizon=longest)
+    assert cut is not None, "the start of the longest episode is one"
+    films = {"truth": recorded.frames[cut.steps], "reconstruction": recorded.reconstructions[cut.steps]}
+    for name, greedy in (("imagination", False), ("greedy", True)):
+        tokens = imagined(world_model, recorded, cut, generator=generator, greedy=greedy).tokens
+        frames = render(examined.tokenizer, tokens.flatten(0, 1)).reshape_as(films["truth"][:, 1:])
+        films[name] = torch.cat([films["reconstruction"][:, :1], frames], dim=1)
+    kept = {"actions": recorded.actions[cut.acting], "mask": cut.mask}
+    return {name: array.cpu().numpy() for name, array in {**films, **kept}.items()}
