@@ -1,7 +1,7 @@
 """Named places at which a test can make a run die, run out of space, be asked to stop, or compute nonsense.
 
-`IRISFLOW_FAULT=NAME:COUNT:ACTION` acts when the place NAME is reached for the COUNT-th time. Without it a place costs
-one comparison, so it may stand in any loop.
+`IRISFLOW_FAULT=NAME:COUNT:ACTION` acts when the place NAME is reached for the COUNT-th time; several are joined by
+commas. Without it a place costs one comparison, so it may stand in any loop.
 """
 
 import errno
@@ -17,28 +17,30 @@ SIGNALS = {
     "usr1": signal.SIGUSR1,
 }
 ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
+ACTIONS = (*SIGNALS, *ERRORS, "nan")
 
 
 class Plan:
-    """What is to happen where. Without an action it only counts: `reached` says how often each place was."""
+    """What is to happen where, and how often each place was reached. An empty text only counts."""
 
     def __init__(self, text: str = "") -> None:
-        name, count, action = text.split(":") if text else ("", "0", "")
-        if action not in (*SIGNALS, *ERRORS, "nan", ""):
-            raise ValueError(f"{VARIABLE}={text}: allowed actions: {', '.join([*SIGNALS, *ERRORS, 'nan'])}")
-        self.name, self.count, self.action = name, int(count), action
+        self.actions: dict[tuple[str, int], str] = {}
         self.reached: Counter[str] = Counter()
+        for part in text.split(",") if text else []:
+            name, count, action = part.split(":")
+            if action not in ACTIONS:
+                raise ValueError(f"{VARIABLE}={text}: allowed actions: {', '.join(ACTIONS)}")
+            self.actions[name, int(count)] = action
 
     def reach(self, name: str) -> bool:
         """Act if this is the place and the time; return whether a number is to be spoilt here."""
         self.reached[name] += 1
-        if name != self.name or self.reached[name] != self.count:
-            return False
-        if self.action in SIGNALS:
-            os.kill(os.getpid(), SIGNALS[self.action])
-        if self.action in ERRORS:
-            raise OSError(ERRORS[self.action], os.strerror(ERRORS[self.action]))
-        return self.action == "nan"
+        action = self.actions.get((name, self.reached[name]))
+        if action in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[action])
+        if action in ERRORS:
+            raise OSError(ERRORS[action], os.strerror(ERRORS[action]))
+        return action == "nan"
 
 
 _plan: Plan | None = Plan(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None

@@ -83,7 +83,7 @@ def test_a_restored_collector_goes_on_exactly(make, num_steps: int) -> None:
     first = ReplayBuffer(100)
     original = collector(first)
     original.collect(Remembering(3), num_steps)
-    state, content = original.get_state(), first.get_state()
+    state = original.get_state()
     state["environment"] = json.loads(
         json.dumps(state["environment"], default=np.ndarray.tolist),
         object_hook=lambda d: {
@@ -94,7 +94,7 @@ def test_a_restored_collector_goes_on_exactly(make, num_steps: int) -> None:
         },
     )
     second = ReplayBuffer(100)
-    second.set_state(content)
+    second.set_state(first.get_state(), [(0, first.steps(0, first.end_step))])
     restored = collector(second)
     restored.set_state(state)
     policies = Remembering(3, seed=5), Remembering(3, seed=5)

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -187,11 +188,18 @@ def test_a_restored_buffer_goes_on_exactly(capacity: int) -> None:
         return replay
 
     original = grown(ReplayBuffer(capacity, SHAPE), 0, 10)
-    state = original.get_state()
-    arrays = {key: value.copy() for key, value in state.items() if isinstance(value, np.ndarray)}
-    rest = json.loads(json.dumps({key: value for key, value in state.items() if key not in arrays}))
+    first, end = original.first_step, original.end_step
+    state, cuts = original.get_state(), [0, first // 2, first, (first + end) // 2, end]
+    rest = json.loads(json.dumps(state | {"lengths": state["lengths"].tolist()}))
     restored = ReplayBuffer(capacity, SHAPE)
-    restored.set_state(arrays | rest)
+    restored.set_state(
+        rest | {"lengths": np.array(rest["lengths"])},
+        [
+            (max(begin, first - 2), original.steps(max(begin, first - 2), until))
+            for begin, until in pairwise(cuts)
+            if until > first - 2
+        ],
+    )
     for replay in (original, restored):
         grown(replay, 10, 17)
     assert restored.lengths.tolist() == original.lengths.tolist()
@@ -204,4 +212,14 @@ def test_a_restored_buffer_goes_on_exactly(capacity: int) -> None:
 
 def test_the_state_of_another_size_is_refused() -> None:
     with pytest.raises(DataError, match="20 steps"):
-        ReplayBuffer(10, SHAPE).set_state(ReplayBuffer(20, SHAPE).get_state())
+        ReplayBuffer(10, SHAPE).set_state(ReplayBuffer(20, SHAPE).get_state(), [])
+
+
+@pytest.mark.parametrize("pieces", [[], [(0, 3)], [(0, 3), (4, 7)], [(1, 7)]])
+def test_a_state_without_all_its_steps_is_refused(pieces: list[tuple[int, int]]) -> None:
+    original = ReplayBuffer(10, SHAPE)
+    original.append(episode(7))
+    with pytest.raises(DataError, match="replay buffer state"):
+        ReplayBuffer(10, SHAPE).set_state(
+            original.get_state(), [(begin, original.steps(begin, end)) for begin, end in pieces]
+        )

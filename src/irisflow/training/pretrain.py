@@ -68,6 +68,7 @@ def pretrain(
     work = _Pretraining(component, rng, checkpoints, cost)
     with interruption.deferred():
         work.resume()
+        faults.point("pretrain.resumed")
         try:
             work.run(num_updates)
         except Interrupted as stop:

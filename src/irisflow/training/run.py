@@ -72,6 +72,7 @@ def train(
     )
     with interruption.deferred():
         run.resume(what)
+        faults.point("run.resumed")
         try:
             _epochs(run, settings, what, sinks, after_epoch)
         except Interrupted as stop:
