@@ -3,6 +3,9 @@
 Every function takes plain names or Snakemake wildcards such as `{game}`.
 """
 
+import re
+from functools import cache
+from inspect import isfunction, signature
 from pathlib import Path
 
 DATA = Path("data")
@@ -11,9 +14,9 @@ REPORTS = Path("reports")
 RESUME = Path("resume")
 
 
-def recording(scale: str, game: str, seed: int | str, kind: str = "safetensors.zst") -> Path:
-    """Return the file of recorded episodes of a game, or (`kind`) what is recorded of making it."""
-    return DATA / scale / game / f"seed-{seed}.{kind}"
+def recording(scale: str, game: str, seed: int | str) -> Path:
+    """Return the folder of recorded episodes of a game."""
+    return DATA / scale / game / f"seed-{seed}"
 
 
 def tokenizer(scale: str, tokenizer: str, corpus: str, game: str, seed: int | str) -> Path:
@@ -48,6 +51,27 @@ def study(scale: str, study: str) -> Path:
     return RESULTS / scale / "studies" / study
 
 
+def address(folder: Path) -> tuple[str, dict[str, str]] | None:
+    """Return the kind of artefact whose address a folder is, and the names in it; None if it is no address."""
+    for kind, pattern in _patterns().items():
+        if found := pattern.fullmatch(folder.as_posix()):
+            return kind, found.groupdict()
+    return None
+
+
+@cache
+def _patterns() -> dict[str, re.Pattern[str]]:
+    """Return, for each kind of artefact, the pattern of its folders: a function here that begins with a scale."""
+    patterns = {}
+    for function in filter(isfunction, globals().values()):
+        if next(iter(signature(function).parameters), None) != "scale":
+            continue
+        template = function(*(f"<{name}>" for name in signature(function).parameters)).as_posix()
+        text = re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", re.escape(template))
+        patterns[function.__name__] = re.compile(text.replace("<seed>[^/]+", "<seed>[0-9]+"))
+    return patterns
+
+
 def resume(stage: str, digest: str) -> Path:
     """Return the undeclared folder that a stopped stage goes on from."""
     return RESUME / f"{stage}-{digest}"
@@ -58,9 +82,15 @@ def weights(folder: Path | str, kind: str) -> list[str]:
     return [f"{folder}/{kind}.safetensors", f"{folder}/manifest.json"]
 
 
-RECORDING_KINDS = ("safetensors.zst", "cost.json", "provenance.json")
+def recorded(folder: Path | str) -> list[str]:
+    """Return what a rule needs of a recording: its episodes, and the manifest that vouches for them."""
+    return [f"{folder}/{EPISODES}", f"{folder}/manifest.json"]
+
+
 # The files of each artefact, its manifest included. Snakemake's rules, DVC and the stages use the same lists.
 _RECORDS = ("params.yaml", "cost.json", "provenance.json", "manifest.json")
+EPISODES = "episodes.safetensors.zst"
+RECORDING_FILES = (EPISODES, *_RECORDS)
 TOKENIZER_FILES = ("tokenizer.safetensors", "metrics.jsonl", *_RECORDS)
 WORLD_MODEL_FILES = ("world_model.safetensors", "metrics.jsonl", *_RECORDS)
 AGENT_FILES = (
@@ -72,4 +102,5 @@ AGENT_FILES = (
     *_RECORDS,
 )
 SCORES_FILES = ("scores.csv", *_RECORDS)
-STUDY_FILES = ("summary.json", "scores.csv")
+REPORT_FILES = ("summary.pdf", "summary.json", "manifest.json", "figures")
+STUDY_FILES = ("summary.json", "scores.csv", "provenance.json", "manifest.json")

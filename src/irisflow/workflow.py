@@ -32,14 +32,14 @@ class StudyPlan:
 
     @cached_property
     def recordings(self) -> list[Path]:
-        """Recorded episodes that some variant's pretraining reads, in every game and seed."""
+        """Files of all recordings that some variant's pretraining reads."""
         if not any(self._pretrained_parts(variant) for variant in self.study.variants):
             return []
         scale = self.study.scale
         return [
             file
             for game, seed in self._cells
-            for file in (paths.recording(scale, game, seed, kind) for kind in paths.RECORDING_KINDS)
+            for file in (paths.recording(scale, game, seed) / name for name in paths.RECORDING_FILES)
         ]
 
     @cached_property
@@ -79,7 +79,7 @@ class StudyPlan:
         folders = [paths.agent(*run) for run in self.runs] + [paths.scores(*run) for run in self.runs]
         folders += sorted({file.parent for file in (*self.pretrained, *self.random_play)})
         kinds = [folder / name for folder in folders for name in ("cost.json", "provenance.json")]
-        kinds += [file for file in self.recordings if file.suffix == ".json"]
+        kinds += [file for file in self.recordings if file.name in ("cost.json", "provenance.json")]
         curves = [paths.agent(*run) / "curve.csv" for run in self.runs]
         metrics = [paths.agent(*run) / "metrics.jsonl" for run in self.runs]
         scores = [file for file in self.scores if file.name == "scores.csv"]
@@ -90,6 +90,25 @@ class StudyPlan:
         """Whether the study was aggregated and something of what that read is gone."""
         summary = paths.study(self.study.scale, self.study.name) / "summary.json"
         return summary.exists() and not all(file.exists() for file in self.records)
+
+    @property
+    def lost_files(self) -> list[str]:
+        """Files that are gone from artefacts of which others are there, as when one was set aside for its damage."""
+        files = list(self.files)
+        if (paths.REPORTS / "summary.pdf").exists():
+            files += [paths.REPORTS / name for name in paths.REPORT_FILES]
+        return [str(file) for file in files if file.parent.exists() and not file.exists()]
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """All files that the report stands on, each once."""
+        folder = paths.study(self.study.scale, self.study.name)
+        parts = {"tokenizer": paths.TOKENIZER_FILES, "world_model": paths.WORLD_MODEL_FILES}
+        pretrained = [
+            file.parent / name for file in self.pretrained if file.stem in parts for name in parts[file.stem]
+        ]
+        files = [*self.recordings, *pretrained, *self.agents, *self.scores, *self.records]
+        return list(dict.fromkeys([*files, *(folder / name for name in paths.STUDY_FILES)]))
 
     @property
     def runs(self) -> list[tuple[str, str, str, int]]:

@@ -3,10 +3,10 @@
 
 rule collect:
     output:
-        [
-            paths.recording("{scale}", "{game}", "{seed}", kind)
-            for kind in paths.RECORDING_KINDS
-        ],
+        multiext(
+            str(paths.recording("{scale}", "{game}", "{seed}")) + "/",
+            *paths.RECORDING_FILES,
+        ),
     log:
         "logs/{scale}/collect/{game}/seed-{seed}.log",
     benchmark:

@@ -24,6 +24,7 @@ rule report:
     output:
         pdf="reports/summary.pdf",
         json="reports/summary.json",
+        manifest="reports/manifest.json",
         figures=directory("reports/figures"),
     log:
         "logs/report.log",

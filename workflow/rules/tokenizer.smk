@@ -5,7 +5,7 @@ TOKENIZER = paths.tokenizer("{scale}", "{tokenizer}", "{corpus}", "{game}", "{se
 
 rule pretrain_tokenizer:
     input:
-        recording=paths.recording("{scale}", "{game}", "{seed}"),
+        recording=paths.recorded(paths.recording("{scale}", "{game}", "{seed}")),
     output:
         multiext(f"{TOKENIZER}/", *paths.TOKENIZER_FILES),
     log:

@@ -26,12 +26,10 @@ def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str
     chosen = settings.initialization
     used: list[Path] = []
     recorded: dict[str, int] = {}
-    sources = pretrained_folders(settings, scale=scale, game=game, seed=seed)
-    for part in ("tokenizer", "world_model"):
-        if getattr(chosen, part) == "pretrained":
-            about = load_weights(getattr(agent, part), sources[part], kind=part)
-            recorded |= about["recordings"]
-            used.append(sources[part] / f"{part}.safetensors")
+    for part, folder in initial_folders(settings, scale=scale, game=game, seed=seed):
+        about = load_weights(getattr(agent, part), folder, kind=part)
+        recorded |= about["recordings"]
+        used.append(folder / f"{part}.safetensors")
     if chosen.path_to_checkpoint is not None:
         folder = Path(chosen.path_to_checkpoint)
         for part in PARTS:
@@ -39,6 +37,14 @@ def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str
                 load_weights(getattr(agent, part), folder, kind="agent", part=part)
         used.append(folder / "agent.safetensors")
     return Origin(used, sum(recorded.values()))
+
+
+def initial_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> list[tuple[str, Path]]:
+    """Return the parts of an agent that start pretrained, and their folders."""
+    folders = pretrained_folders(settings, scale=scale, game=game, seed=seed)
+    return [
+        (part, folders[part]) for part in folders if getattr(settings.initialization, part) == "pretrained"
+    ]
 
 
 def pretrained_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> dict[str, Path]:

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from irisflow.errors import DataError
-from irisflow.storage import open_artefact
+from irisflow.errors import DamageError, DataError
+from irisflow.identity import open_own
 
 
 def load_weights(module: nn.Module, folder: Path, *, kind: str, part: str | None = None) -> dict[str, Any]:
@@ -18,14 +18,12 @@ def load_weights(module: nn.Module, folder: Path, *, kind: str, part: str | None
     They are all of `<kind>.safetensors`, or the part of an agent that `part` names. Raises DataError if the artefact is
     missing, damaged, or does not fit: then nothing was loaded.
     """
-    artefact = open_artefact(folder, kind=kind)
+    artefact = open_own(folder, kind=kind)
     path = folder / f"{kind}.safetensors"
     try:
         tensors = load(artefact.read(path.name))
     except SafetensorError as error:
-        raise DataError(
-            f"{path} is no safetensors file: {error}. Delete {folder} to make it again."
-        ) from None
+        raise DamageError(f"{path} is no safetensors file: {error}.", path, "unreadable") from None
     if part is not None:
         tensors = {
             name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")

@@ -1,24 +1,22 @@
 """Stage `aggregate`: every number of the report, from the scores of a study's runs."""
 
-from irisflow import params, paths
+from irisflow import params, paths, provenance
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.episode_score import to_csv
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
-from irisflow.storage import json_bytes, verify, write_atomically
+from irisflow.storage import json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
 
 
 def run(request: StudyRequest) -> None:
-    """Write `summary.json` and `scores.csv` of a study. Raises DataError if a run's records are missing or damaged."""
+    """Write the artefact `study`. Raises DataError if a run's records are missing, damaged or another run's."""
     study = request.study
     plan = StudyPlan(study)
-    for file in plan.records:
-        if file.is_relative_to(paths.RESULTS):
-            verify(file)
+    request.check_inputs(plan.records)
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
     scores, random_play = read_scores(agents), read_scores(played)
@@ -35,9 +33,17 @@ def run(request: StudyRequest) -> None:
         metrics=metrics,
         random_play=random_play,
     )
+    source = provenance.record(
+        request.stage, request.digest, seeds={}, inputs=plan.records, device="cpu", num_threads=1
+    )
+    files = {
+        "scores.csv": to_csv([*scores, *random_play]).encode(),
+        "summary.json": json_bytes(summary),
+        "provenance.json": json_bytes(source),
+    }
+    about = {"study": study.name, "scale": study.scale}
     folder = paths.study(study.scale, study.name)
-    write_atomically(folder / "scores.csv", to_csv([*scores, *random_play]).encode())
-    write_atomically(folder / "summary.json", json_bytes(summary))
+    publish(folder, files, kind="study", digest=request.digest, about=about)
 
 
 def describe(study: Study) -> StudyDescription:

@@ -22,6 +22,7 @@ def run(request: RunRequest) -> None:
     variant, final = request.choice.variant or "", settings.evaluation.final
     agent = build_agent(settings, num_actions=make_environment(settings.env.test).num_actions).to(device)
     folder = paths.agent(request.scale, variant, request.game, request.seed)
+    request.open_input(folder, kind="agent")
     about = load_weights(agent, folder, kind="agent")
     weights = folder / "agent.safetensors"
     episodes = play_episodes(

@@ -29,6 +29,7 @@ def run(request: RunRequest) -> None:
         replay, steps_recorded = recordings(request, time_limit_is_end=settings.training.time_limit_is_end)
         seed_everything(request.seed, request.stage)
         tokenizer = build_tokenizer(settings.tokenizer).to(device).eval()
+        request.open_input(folders["tokenizer"], kind="tokenizer")
         load_weights(tokenizer, folders["tokenizer"], kind="tokenizer")
         world_model = build_world_model(
             settings.world_model,

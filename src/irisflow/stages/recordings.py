@@ -6,9 +6,9 @@ from safetensors.torch import save
 from torch import nn
 
 from irisflow import params, paths, provenance
-from irisflow.data.episodes import load_episodes
+from irisflow.data.episodes import decode_episodes
 from irisflow.data.replay import ReplayBuffer
-from irisflow.errors import DataError
+from irisflow.errors import DamageError
 from irisflow.progress import say
 from irisflow.provenance import Cost
 from irisflow.stages.request import RunRequest
@@ -22,14 +22,16 @@ def recordings(
 ) -> tuple[ReplayBuffer, dict[Path, int]]:
     """Return the recorded steps that the corpus names, and how many each file holds.
 
-    Raises DataError for a file that is missing, damaged, or of another game.
+    Raises DataError for a file that is missing, damaged, or of another run.
     """
-    path = paths.recording(request.scale, request.game, request.seed)
-    episodes, about = load_episodes(path)
-    if about.get("game") != request.game:
-        raise DataError(
-            f"{path} holds episodes of {about.get('game')!r}, expected {request.game!r}. Delete it to record it again."
-        )
+    folder = paths.recording(request.scale, request.game, request.seed)
+    artefact = request.open_input(folder, kind="recording")
+    path = folder / paths.EPISODES
+    episodes, about = decode_episodes(artefact.read(path.name), path)
+    for key, expected in request.about.items():
+        if key in ("game", "seed", "scale") and about.get(key) != str(expected):
+            finding = f"{path} holds episodes of {key} {about.get(key)!r}, expected {str(expected)!r}."
+            raise DamageError(finding, folder, "foreign")
     return as_replay(episodes, time_limit_is_end=time_limit_is_end), {
         path: sum(len(episode) for episode in episodes)
     }

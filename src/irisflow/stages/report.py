@@ -1,30 +1,43 @@
 """Stage `report`: the PDF, the JSON and the figures, from a study's aggregates."""
 
 import json
+from pathlib import Path
 
 from irisflow import paths
-from irisflow.errors import DataError
+from irisflow.errors import DamageError
+from irisflow.identity import open_own
 from irisflow.reporting.document import build_report
 from irisflow.stages.study_request import StudyRequest
-from irisflow.storage import space_errors, verify
+from irisflow.storage import MANIFEST, manifest_bytes, sha256_of, space_errors, verify, write_atomically
 from irisflow.workflow import StudyPlan
 
 
 def run(request: StudyRequest) -> None:
-    """Write `reports/summary.pdf`, `reports/summary.json` and `reports/figures/`. Raises DataError for a damaged input."""
+    """Write `reports/`: the PDF, the JSON, the figures, their manifest. Raises DataError for a damaged input."""
     study = request.study
     path = paths.study(study.scale, study.name) / "summary.json"
+    open_own(path.parent, kind="study")
+    verify(path)
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         summary["study"]["title"] = study.title
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Delete it and run snakemake again.") from None
+        raise DamageError(f"{path} cannot be read: {error}.", path, "unreadable") from None
     runs = {
         (variant, game, seed): paths.agent(scale, variant, game, seed)
         for scale, variant, game, seed in StudyPlan(study).runs
     }
     reconstructions = {run: folder / "reconstructions.safetensors" for run, folder in runs.items()}
-    for file in reconstructions.values():
-        verify(file)
+    request.check_inputs(list(reconstructions.values()))
+    inputs = {str(file): sha256_of(file) for file in (path, *reconstructions.values())}
     with space_errors(paths.REPORTS):
         build_report(summary, reconstructions, paths.REPORTS)
+    about = {"study": study.name, "scale": study.scale, "inputs": inputs}
+    sha256 = {file.relative_to(paths.REPORTS).as_posix(): sha256_of(file) for file in _made()}
+    write_atomically(paths.REPORTS / MANIFEST, manifest_bytes("report", request.digest, about, sha256))
+
+
+def _made() -> list[Path]:
+    """Return the files of the report; Snakemake leaves a hidden one of its own beside the figures."""
+    figures = [file for file in (paths.REPORTS / "figures").iterdir() if not file.name.startswith(".")]
+    return [paths.REPORTS / "summary.pdf", paths.REPORTS / "summary.json", *figures]

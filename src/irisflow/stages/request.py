@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 from irisflow import games, params, schema
 from irisflow.errors import ConfigError
+from irisflow.identity import check_made_as_planned, open_own
 from irisflow.params import Choice
+from irisflow.storage import Artefact
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class RunRequest:
     game: str
     seed: int
     digest: str
+    is_planned: bool = False  # whether the pipeline asked for just this digest
 
     @classmethod
     def checked(
@@ -45,12 +49,23 @@ class RunRequest:
         computed = params.digest(stage, params.compose(whole), game, seed)
         check_digest(stage, planned=digest, computed=computed)
         own = (*overrides, f"env.train.id={game}", f"common.seed={seed}")
-        return cls(stage, Choice(scale, overrides=own, **groups), game, seed, computed)
+        return cls(
+            stage, Choice(scale, overrides=own, **groups), game, seed, computed, is_planned=digest is not None
+        )
 
     @cached_property
     def settings(self) -> schema.Settings:
         """The keys that this stage declares in `params.STAGE_KEYS`; reading another raises."""
         return params.stage_settings(self.stage, params.compose(self.choice))
+
+    def open_input(self, folder: Path, *, kind: str) -> Artefact:
+        """Return an artefact that this stage reads.
+
+        Raises DataError if it is missing, damaged, another run's, or not what is planned now.
+        """
+        artefact = open_own(folder, kind=kind)
+        check_made_as_planned(artefact, self.choice.overrides, is_planned=self.is_planned)
+        return artefact
 
     @property
     def scale(self) -> str:

@@ -1,10 +1,14 @@
 """What a stage of a whole study is asked for. Apart from `request`, so that a run's digest does not cover study code."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
-from irisflow import params
+from irisflow import params, paths
+from irisflow.identity import check_made_as_planned, open_own
 from irisflow.stages.request import check_digest
+from irisflow.storage import verify
 from irisflow.study import Study, load_study
 from irisflow.workflow import study_values
 
@@ -16,6 +20,7 @@ class StudyRequest:
     stage: str
     study: Study
     digest: str
+    is_planned: bool = False  # whether the pipeline asked for just this digest
 
     @classmethod
     def checked(
@@ -28,4 +33,13 @@ class StudyRequest:
         study = load_study(name, scale=scale, overrides=overrides or None)
         computed = params.digest_of_values(stage, study_values(study, stage))
         check_digest(stage, planned=digest, computed=computed)
-        return cls(stage, study, computed)
+        return cls(stage, study, computed, digest is not None)
+
+    def check_inputs(self, files: Sequence[Path]) -> None:
+        """Raise DataError unless every file is whole, of the run whose address it lies at, and made as planned."""
+        for folder in sorted({file.parent for file in files}):
+            if address := paths.address(folder):
+                artefact = open_own(folder, kind=address[0])
+                check_made_as_planned(artefact, self.study.overrides, is_planned=self.is_planned)
+        for file in files:
+            verify(file)

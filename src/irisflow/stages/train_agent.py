@@ -3,6 +3,7 @@
 import hashlib
 
 from irisflow import paths
+from irisflow.initialization.initialize import initial_folders
 from irisflow.locks import single_writer
 from irisflow.provenance import Cost
 from irisflow.stages.request import RunRequest
@@ -18,6 +19,10 @@ def run(request: RunRequest) -> None:
     work = paths.resume(request.stage, request.digest)
     variant, protocol = request.choice.variant or "", settings.collection.test.config
     with single_writer(work, is_temporary=True):
+        for part, folder in initial_folders(
+            settings, scale=request.scale, game=request.game, seed=request.seed
+        ):
+            request.open_input(folder, kind=part)
         session = prepare(settings, scale=request.scale, game=request.game)
         what = f"{variant}/{request.game}/seed-{request.seed}"
         history = train(

@@ -1,0 +1,72 @@
+"""Whose artefact a folder holds: what its address promises, against what its manifest says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from irisflow import params, paths
+from irisflow.errors import DamageError, DataError
+from irisflow.params import Choice
+from irisflow.progress import say
+from irisflow.storage import Artefact, open_artefact
+
+# Which stage makes an artefact of which kind.
+STAGES = {
+    "recording": "collect",
+    "tokenizer": "pretrain_tokenizer",
+    "world_model": "pretrain_world_model",
+    "agent": "train_agent",
+    "scores": "evaluate",
+    "random_play": "play_random",
+    "held_out": "hold_out",
+    "world_model_quality": "measure_world_model",
+}
+
+
+def open_own(folder: Path, *, kind: str) -> Artefact:
+    """Return the artefact in a folder, which must be the one that the folder's address promises.
+
+    A folder that is no address of `irisflow.paths` may hold any artefact of the kind. Raises DataError if there is none,
+    and DamageError naming both values if it is that of another scale, game, seed, variant, ...
+    """
+    artefact = open_artefact(folder, kind=kind)
+    check_address(artefact)
+    return artefact
+
+
+def check_address(artefact: Artefact) -> None:
+    """Raise DamageError if an artefact lies at the address of another."""
+    address = paths.address(artefact.folder)
+    promised = {} if address is None else {"kind": address[0], **address[1]}
+    said = {"kind": artefact.kind, **artefact.about}
+    for key, expected in promised.items():
+        if str(said.get(key)) != expected:
+            finding = f"{artefact.folder} holds what was made for {key} {said.get(key)}, expected {expected}."
+            raise DamageError(finding, artefact.folder, "foreign")
+
+
+def planned_digest(folder: Path, overrides: Sequence[str]) -> str | None:
+    """Return the digest that an artefact made now would have, or None where that is not planned for one run."""
+    address = paths.address(folder)
+    if address is None or address[0] not in STAGES:
+        return None
+    names = dict(address[1])
+    game, seed, scale = names.pop("game"), int(names.pop("seed")), names.pop("scale")
+    whole = params.compose(Choice(scale, overrides=tuple(overrides), **names))
+    return params.digest(STAGES[address[0]], whole, game, seed)
+
+
+def check_made_as_planned(artefact: Artefact, overrides: Sequence[str], *, is_planned: bool) -> None:
+    """Raise DataError if an artefact was made by another configuration or code than is planned now.
+
+    A stage by hand (`is_planned` is false) goes on and says so.
+    """
+    planned = planned_digest(artefact.folder, overrides)
+    if planned in (None, artefact.digest):
+        return
+    finding = f"{artefact.folder} was made from another configuration or code (digest {artefact.digest}, now {planned})"
+    if is_planned:
+        raise DataError(
+            f"{finding}. Restore the right one with `dvc checkout`, or make it again:"
+            f" `snakemake --forcerun {STAGES[artefact.kind]}`."
+        )
+    say(f"{finding}; it is used as it is")
