@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from irisflow import __version__
-from irisflow.errors import ConfigError, IrisflowError, ResourceError
+from irisflow.errors import ConfigError, DamageError, IrisflowError, ResourceError
 from irisflow.interruption import Interrupted, listening
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def guarded(work: Callable[[], None]) -> int:
     try:
         with listening():
             work()
+    except DamageError as error:
+        from irisflow.mend import set_right
+
+        print(f"irisflow: {' '.join(set_right(error).split())}", file=sys.stderr)
+        return error.exit_code
     except IrisflowError as error:
         if os.environ.get("IRISFLOW_DEBUG"):
             raise
@@ -92,6 +97,18 @@ def _parser() -> argparse.ArgumentParser:
         (_add_run_arguments if stage in STAGE_GROUPS else _add_study_arguments)(command, stage)
     listing = commands.add_parser("list", help="print the variants, studies, scales and games there are")
     listing.add_argument("--json", action="store_true", help="as JSON")
+    verify = commands.add_parser(
+        "verify", help="hash again all that a report stands on, and name what differs"
+    )
+    verify.add_argument(
+        "paths", nargs="*", metavar="PATH", help="only artefacts in or under these; default: the whole study"
+    )
+    verify.add_argument("--study", default=None, help="params/study/; default: params/workflow.yaml's")
+    verify.add_argument("--scale", default=None, help="instead of the study's own")
+    verify.add_argument(
+        "--set-aside", action="store_true", help="rename what is damaged, so that it is made again"
+    )
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
     pull = commands.add_parser("pull", help="fetch results with DVC and tell Snakemake that they are current")
     pull.add_argument("--remote", help="the DVC remote to fetch from; default: DVC's own")
     pull.add_argument(
@@ -150,6 +167,17 @@ def _dispatch(options: argparse.Namespace) -> None:
         from irisflow.catalogue import catalogue, catalogue_text
 
         print(json.dumps(catalogue(), indent=1) if options.json else catalogue_text())
+        return
+    if options.command == "verify":
+        from irisflow.verify import run
+
+        run(
+            study=options.study,
+            scale=options.scale,
+            paths=options.paths,
+            set_aside=options.set_aside,
+            as_json=options.json,
+        )
         return
     if options.command == "pull":
         from irisflow.pull import pull

@@ -1,12 +1,20 @@
-"""Damaged, missing and foreign files, and a full disk: one line, and what is there stays."""
+"""Damaged, missing and foreign files, and a full disk: one line, and what is there stays, if under another name."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from irisflow import cli
-from workspace import run, snapshot
+from irisflow.data.episodes import decode_episodes, encode_episodes
+from irisflow.errors import DataError
+from irisflow.identity import check_made_as_planned, planned_digest
+from irisflow.statistics.scores import read_scores
+from irisflow.storage import MANIFEST, Artefact, publish, read_manifest
+from workspace import planned, run, snapshot
 
 pytestmark = pytest.mark.slow
 CATCH = ("--scale=smoke", "--game=Catch", "--seed=0")
@@ -17,7 +25,9 @@ WORLD_MODEL = ("pretrain-world-model", "--world-model=iris", "--tokenizer=iris",
 AGGREGATE, REPORT = ("aggregate", "--study=smoke"), ("report", "--study=smoke")
 AGENT = "results/smoke/agents/iris/Catch/seed-0"
 SCORES = "results/smoke/scores/iris/Catch/seed-0"
-RECORDING = "data/smoke/Catch/seed-0.safetensors.zst"
+RECORDING = "data/smoke/Catch/seed-0"
+EPISODES = f"{RECORDING}/episodes.safetensors.zst"
+PRETRAINED = "results/smoke/tokenizers/iris/own/Catch/seed-0"
 
 
 def flip(path: Path) -> None:
@@ -34,6 +44,10 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -46,25 +60,29 @@ def remove(path: Path) -> None:
         (EVALUATE, f"{AGENT}/agent.safetensors", remove),
         (EVALUATE, f"{AGENT}/manifest.json", truncate),
         (EVALUATE, f"{AGENT}/manifest.json", remove),
-        (TOKENIZER, RECORDING, flip),
-        (TOKENIZER, RECORDING, truncate),
-        (TOKENIZER, RECORDING, empty),
-        (TOKENIZER, RECORDING, remove),
-        (WORLD_MODEL, "results/smoke/tokenizers/iris/own/Catch/seed-0/tokenizer.safetensors", flip),
-        (TRAIN, "results/smoke/tokenizers/iris/own/Catch/seed-0/tokenizer.safetensors", flip),
+        (EVALUATE, f"{AGENT}/manifest.json", flip),
+        (TOKENIZER, EPISODES, flip),
+        (TOKENIZER, EPISODES, truncate),
+        (TOKENIZER, EPISODES, empty),
+        (TOKENIZER, EPISODES, remove),
+        (WORLD_MODEL, f"{PRETRAINED}/tokenizer.safetensors", flip),
+        (TRAIN, f"{PRETRAINED}/tokenizer.safetensors", zero),
         (TRAIN, "results/smoke/world_models/iris/iris/own/Catch/seed-0/manifest.json", remove),
         (AGGREGATE, f"{SCORES}/scores.csv", truncate),
         (AGGREGATE, f"{SCORES}/scores.csv", empty),
         (AGGREGATE, f"{SCORES}/scores.csv", remove),
+        (AGGREGATE, f"{SCORES}/scores.csv", flip),
+        (AGGREGATE, f"{RECORDING}/cost.json", flip),
         (AGGREGATE, f"{SCORES}/cost.json", truncate),
         (AGGREGATE, f"{SCORES}/provenance.json", empty),
         (AGGREGATE, f"{AGENT}/metrics.jsonl", truncate),
         (REPORT, "results/smoke/studies/smoke/summary.json", truncate),
+        (REPORT, "results/smoke/studies/smoke/summary.json", flip),
         (REPORT, f"{AGENT}/reconstructions.safetensors", truncate),
         (REPORT, f"{AGENT}/reconstructions.safetensors", remove),
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_named_and_everything_else_stays(
+def test_a_damaged_file_is_named_and_set_aside_and_everything_else_stays(
     finished: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -79,16 +97,89 @@ def test_a_damaged_file_is_named_and_everything_else_stays(
     lines = capsys.readouterr().err.splitlines()
     assert code == 3 and len(lines) == 1 and lines[0].startswith("irisflow: "), (code, lines)
     assert str(Path(file).parent) in lines[0]
-    assert snapshot(finished) == before
+    after = snapshot(finished)
+    assert {name.partition(".corrupt-")[0]: content for name, content in after.items()} == before
+    if file in before:
+        assert file in lines[0] and "It was set aside as" in lines[0] and file not in after
+        assert not file.endswith(("safetensors", "zst", "csv")) or "its sha256 is" in lines[0]
 
 
-def test_the_recording_of_another_game_is_refused(
+@pytest.mark.parametrize(("mine", "others"), [("Catch", "Pong"), ("iris/", "iris_pretrained/")])
+def test_an_agent_at_the_address_of_another_is_refused_and_set_aside(
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mine: str,
+    others: str,
+) -> None:
+    monkeypatch.chdir(finished)
+    shutil.rmtree(AGENT)
+    shutil.copytree(AGENT.replace(mine, others), AGENT)
+    assert cli.main(EVALUATE) == 3
+    assert f" {others.rstrip('/')}, expected {mine.rstrip('/')}." in capsys.readouterr().err
+    assert not Path(AGENT).exists() and Path(f"{AGENT}.corrupt-foreign/agent.safetensors").exists()
+
+
+def test_episodes_of_another_seed_are_refused_though_a_manifest_vouches_for_them(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(finished)
-    (finished / RECORDING).write_bytes((finished / RECORDING.replace("Catch", "Pong")).read_bytes())
+    artefact = read_manifest(Path(RECORDING) / MANIFEST)
+    files = {name: artefact.read(name) for name in artefact.sha256}
+    episodes, metadata = decode_episodes(files["episodes.safetensors.zst"], Path())
+    files["episodes.safetensors.zst"] = encode_episodes(episodes, metadata={**metadata, "seed": "7"})
+    publish(Path(RECORDING), files, kind="recording", digest=artefact.digest, about=artefact.about)
     assert cli.main(TOKENIZER) == 3
-    assert "'Pong', expected 'Catch'" in capsys.readouterr().err
+    assert "holds episodes of seed '7', expected '0'" in capsys.readouterr().err
+
+
+def of_another_configuration(folder: str) -> Artefact:
+    """Publish an artefact again, whole, as one that another configuration made."""
+    artefact = read_manifest(Path(folder) / MANIFEST)
+    files = {name: artefact.read(name) for name in artefact.sha256}
+    publish(Path(folder), files, kind=artefact.kind, digest="0123456789abcdef", about=artefact.about)
+    return read_manifest(Path(folder) / MANIFEST)
+
+
+def test_a_planned_stage_refuses_what_another_configuration_made_and_one_by_hand_says_so(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    expected = planned_digest(Path(AGENT), [])
+    assert read_manifest(Path(AGENT) / MANIFEST).digest == expected
+    artefact = of_another_configuration(AGENT)
+    assert cli.main((*EVALUATE, f"--digest={planned_digest(Path(SCORES), [])}")) == 3
+    assert f"(digest 0123456789abcdef, now {expected})" in capsys.readouterr().err
+    assert Path(AGENT).exists(), "it is whole"
+    check_made_as_planned(artefact, [], is_planned=False)
+    assert "it is used as it is" in capsys.readouterr().err
+    with pytest.raises(DataError):
+        check_made_as_planned(artefact, [], is_planned=True)
+
+
+def test_without_hashes_a_flipped_bit_would_have_been_believed(finished: Path) -> None:
+    weights = finished / AGENT / "agent.safetensors"
+    flip(weights)
+    assert load_file(weights), "the format notices nothing"
+    scores = finished / SCORES / "scores.csv"
+    text = scores.read_text()
+    scores.write_text(text.replace(",-1.0,", ",1.0,", 1))
+    assert {row.return_raw for row in read_scores([scores])} == {-1.0, 1.0}, "a score that was never played"
+    manifest = finished / AGENT / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"env_steps": 64', '"env_steps": 65'))
+    assert json.loads(manifest.read_text())["about"]["env_steps"] == 65
+    with pytest.raises(DataError, match="damaged"):
+        read_manifest(manifest)
+
+
+def test_what_a_reader_set_aside_is_made_again_by_the_next_snakemake(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    flip(Path(PRETRAINED) / "tokenizer.safetensors")
+    assert cli.main(WORLD_MODEL) == 3
+    pretraining = {"pretrain_tokenizer": 1, "pretrain_world_model": 1}
+    assert planned(finished) == {**pretraining, "train_agent": 1, "evaluate": 1, "aggregate": 1, "report": 1}
 
 
 def test_weights_of_other_sizes_are_refused(

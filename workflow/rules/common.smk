@@ -82,6 +82,7 @@ def records(wildcards):
 
     Snakemake lets a missing file be as long as all that was made of it is there.
     """
+    workflow.dag.forcefiles.update(PLAN.lost_files)
     if PLAN.has_lost_records:
         workflow.dag.forcerules.add(workflow.get_rule("aggregate"))
     return [str(file) for file in PLAN.records]
