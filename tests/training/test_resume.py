@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load
 
 from irisflow import params, paths
 from irisflow.params import Choice
 from irisflow.provenance import Cost
 from irisflow.stages.session import Session, prepare, weights_of
-from irisflow.training.checkpoint import as_arrays, load_checkpoint
+from irisflow.training.checkpoint import Checkpoint, Checkpoints, as_arrays
+from irisflow.training.device import computing_context
 from irisflow.training.run import History, train
 from workspace import copy_checkout, environment, irisflow, own_lines, run
 
@@ -58,25 +58,6 @@ def trained(session: Session, settings: Any, checkpoint: Path, *, cut_after: int
     )
 
 
-@pytest.mark.parametrize(("game", "cuts"), [("Catch", (1, 2)), ("Pong", (1,))])
-def test_training_that_was_cut_equals_training_at_one_go(
-    game: str, cuts: tuple[int, ...], tmp_path: Path
-) -> None:
-    session, settings = session_for(game)
-    history = trained(session, settings, tmp_path / "whole")
-    for epoch in cuts:
-        with pytest.raises(PowerCutError):
-            trained(*session_for(game), tmp_path / "cut", cut_after=epoch)
-    torch.manual_seed(99)  # whatever happened in between
-    last, settings = session_for(game)
-    resumed = trained(last, settings, tmp_path / "cut")
-    assert weights_of(last.agent) == weights_of(session.agent)
-    assert resumed.metrics == history.metrics and resumed.curve == history.curve
-    assert len(resumed.timings) == 3
-    for name, array in session.trainer.reconstructions().items():
-        assert (last.trainer.reconstructions()[name] == array).all()
-
-
 @pytest.fixture(scope="module")
 def after_one_epoch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     """A checkpoint on Catch after one epoch, and the weights that it must lead to."""
@@ -88,14 +69,21 @@ def after_one_epoch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, byt
     return folder / "checkpoint", weights_of(session.agent)
 
 
+def newest(session: Session, folder: Path) -> Checkpoint:
+    """Return the newest checkpoint of a session's run."""
+    context = computing_context(session.device)
+    found = Checkpoints(folder, digest="d", context=context).load(session.trainer.check_state)
+    assert found is not None
+    return found
+
+
 def finish_without(dropped: str | None, checkpoint: Path) -> bytes:
     """Return the weights that follow if one part of the state is that of a fresh trainer."""
     session, _ = session_for("Catch")
-    state = load_checkpoint(checkpoint, digest="d")
-    assert state is not None
+    found = newest(session, checkpoint)
     if dropped is not None:
-        state[dropped] = session.trainer.get_state()[dropped]
-    session.trainer.set_state(state)
+        found.state[dropped] = session.trainer.get_state()[dropped]
+    session.trainer.set_state(found.state, [] if dropped == "replay" else found.steps())
     for _ in session.trainer.epochs():
         pass
     return weights_of(session.agent)
@@ -116,12 +104,11 @@ def test_the_whole_state_is_enough(after_one_epoch: tuple[Path, bytes]) -> None:
 
 def test_a_state_survives_its_way_to_the_disk(after_one_epoch: tuple[Path, bytes]) -> None:
     checkpoint, _ = after_one_epoch
-    state = load_checkpoint(checkpoint, digest="d")
-    assert state is not None
     session, _ = session_for("Catch")
-    session.trainer.set_state(state)
+    found = newest(session, checkpoint)
+    session.trainer.set_state(found.state, found.steps())
     again = session.trainer.get_state()
-    assert flat({key: state[key] for key in again}) == flat(again)
+    assert flat({key: found.state[key] for key in again}) == flat(again)
 
 
 def flat(state: Any, prefix: str = "") -> dict[str, Any]:
@@ -173,7 +160,7 @@ def train_agent(*arguments: str) -> tuple[str, ...]:
 def test_a_killed_stage_goes_on_to_the_artefact_of_one_that_was_not(smoke_run: Path, tmp_path: Path) -> None:
     folder = copy_checkout(tmp_path / "killed")
     process = start(folder, *train_agent())
-    wait_for("resume/train_agent-*/checkpoint/manifest.json", folder, process)
+    wait_for("resume/train_agent-*/checkpoints/generation-*/manifest.json", folder, process)
     kill(process)
     agent = paths.agent("smoke", "iris", "Catch", 0)
     assert not (folder / agent).exists()
@@ -208,9 +195,9 @@ def test_both_doors_train_the_same_agent_and_a_killed_run_by_hand_goes_on(
         "common.device=cpu",
     )
     process = start(folder, *command)
-    manifest = wait_for("outputs/*/*/checkpoints/resume/manifest.json", folder, process)
+    manifest = wait_for("outputs/*/*/checkpoints/resume/generation-*/manifest.json", folder, process)
     kill(process)
-    run_folder = manifest.parents[2]
+    run_folder = manifest.parents[3]
     result = subprocess.run(
         [*command, "common.resume=true"],
         cwd=run_folder,

@@ -1,7 +1,10 @@
 """Artefacts and checkpoints are whole or absent, whenever the process dies or the disk is full."""
 
+import fcntl
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +13,13 @@ import pytest
 
 from irisflow.errors import DataError, LockedError, ResourceError
 from irisflow.locks import single_writer
-from irisflow.storage import open_artefact, publish, publish_folder, recover_folder, write_atomically
+from irisflow.storage import open_artefact, publish, write_atomically
 
 OLD, NEW = {"a": b"old a", "b": b"old b"}, {"a": b"new a", "b": b"new b"}
-Publish = Callable[..., None]
 
 
-def put(function: Publish, folder: Path, files: dict[str, bytes]) -> None:
-    function(folder, files, kind="test", digest="d", about={})
+def put(folder: Path, files: dict[str, bytes]) -> None:
+    publish(folder, files, kind="test", digest="d", about={})
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -47,29 +49,12 @@ def dies_at(step: int, work: Callable[[], None]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-def test_a_checkpoint_is_the_old_or_the_new_one_wherever_its_writer_dies(tmp_path: Path) -> None:
-    seen, step = set(), 0
-    while True:
-        folder = tmp_path / str(step) / "checkpoint"
-        put(publish_folder, folder, OLD)
-        died = dies_at(step, lambda folder=folder: put(publish_folder, folder, NEW))
-        recover_folder(folder)
-        assert content(folder) in (OLD, NEW), f"step {step}"
-        put(publish_folder, folder, NEW)
-        assert content(folder) == NEW, "a later checkpoint is not hindered by what the dead one left"
-        seen.add(died)
-        if not died:
-            break
-        step += 1
-    assert step > 8 and seen == {True, False}
-
-
 def test_an_artefact_never_vouches_for_a_mixture_wherever_its_writer_dies(tmp_path: Path) -> None:
     outcomes, step, died = [], 0, True
     while died:
         folder = tmp_path / str(step)
-        put(publish, folder, OLD)
-        died = dies_at(step, lambda folder=folder: put(publish, folder, NEW))
+        put(folder, OLD)
+        died = dies_at(step, lambda folder=folder: put(folder, NEW))
         try:
             outcomes.append(content(folder))
         except DataError as error:
@@ -79,15 +64,14 @@ def test_an_artefact_never_vouches_for_a_mixture_wherever_its_writer_dies(tmp_pa
     assert all(outcome in (OLD, NEW) for outcome in outcomes)
 
 
-@pytest.mark.parametrize("function", [publish, publish_folder])
-def test_a_full_disk_leaves_the_old_artefact(function: Publish, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_artefact(tmp_path: Path) -> None:
     folder = tmp_path / "artefact"
-    put(function, folder, OLD)
+    put(folder, OLD)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(ResourceError, match="no space left"):
-            put(function, folder, {"a": b"new a", "b": bytes(5000)})
+        with pytest.raises(ResourceError, match=r"no space left .*\(needs 0\.0 MB, [0-9.]+ MB free\)"):
+            put(folder, {"a": b"new a", "b": bytes(5000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert content(folder) == OLD
@@ -115,34 +99,110 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_damaged_artefact_is_refused_with_its_name_and_a_way_out(
     name: str, damage: bytes, tmp_path: Path
 ) -> None:
-    put(publish, tmp_path / "artefact", OLD)
+    put(tmp_path / "artefact", OLD)
     (tmp_path / "artefact" / name).write_bytes(damage)
     with pytest.raises(DataError, match=f"{name}.*dvc checkout"):
         content(tmp_path / "artefact")
 
 
 def test_an_artefact_of_another_kind_is_refused(tmp_path: Path) -> None:
-    put(publish, tmp_path, OLD)
+    put(tmp_path, OLD)
     with pytest.raises(DataError, match=r"expected an? agent"):
         open_artefact(tmp_path, kind="agent")
 
 
-def test_a_lock_ends_with_its_holder_and_keeps_others_out(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    ready, go = os.pipe()
+def in_child(work: Callable[[], None]) -> int:
+    """Return the number of a child process that does the work and ends."""
     child = os.fork()
     if child == 0:
-        with single_writer(folder):
-            os.write(go, b".")
-            time.sleep(60)
+        work()
         os._exit(0)
+    return child
+
+
+def hold(folder: Path, ready: int) -> None:
+    with single_writer(folder):
+        os.write(ready, b".")
+        time.sleep(60)
+
+
+def test_a_lock_names_its_holder_and_ends_with_it_even_before_it_is_buried(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    ready, go = os.pipe()
+    child = in_child(lambda: hold(folder, go))
     os.read(ready, 1)
-    with pytest.raises(LockedError, match=str(child)), single_writer(folder):
+    who = rf"process {child} on \S+ \(started \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d, boot [-0-9a-f]{{36}}\)"
+    with pytest.raises(LockedError, match=who), single_writer(folder):
         pass
     os.kill(child, 9)
-    os.waitpid(child, 0)
-    with single_writer(folder):
+    while "Z" not in Path(f"/proc/{child}/stat").read_text().split(")")[1].split()[0]:
+        time.sleep(0.01)
+    with single_writer(folder):  # the child is a zombie: nobody has waited for it
         pass
+    os.waitpid(child, 0)
+
+
+def test_a_child_neither_inherits_a_lock_nor_takes_it_away(tmp_path: Path) -> None:
+    def try_it() -> None:
+        with (tmp_path / "run/LOCK").open("a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os._exit(7)
+
+    with single_writer(tmp_path / "run"):
+        for _ in range(2):
+            assert os.waitstatus_to_exitcode(os.waitpid(in_child(try_it), 0)[1]) == 7
+        with pytest.raises(LockedError, match="this process itself"), single_writer(tmp_path / "run"):
+            pass
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+        child = in_child(lambda: time.sleep(60))
+    try:
+        with single_writer(tmp_path / "run"):  # both outlive the holder and do not hold it
+            pass
+    finally:
+        worker.kill()
+        worker.wait()
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+RACE = """
+import sys
+from pathlib import Path
+from irisflow.errors import LockedError
+from irisflow.locks import single_writer
+for line in sys.stdin:
+    try:
+        with single_writer(Path(line.strip())):
+            print("won", flush=True)
+            sys.stdin.readline()
+    except LockedError:
+        print("lost", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_of_two_processes_that_race_for_a_run_exactly_one_wins(tmp_path: Path) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+
+    def tell(text: str) -> None:
+        for racer in racers:
+            assert racer.stdin
+            racer.stdin.write(f"{text}\n")
+            racer.stdin.flush()
+
+    for number in range(20):
+        tell(str(tmp_path / str(number)))
+        assert sorted(racer.stdout.readline() for racer in racers if racer.stdout) == ["lost\n", "won\n"]
+        tell("end")
+    for racer in racers:
+        racer.communicate()
 
 
 def test_a_failed_block_keeps_the_folder_only_if_it_wrote_something(tmp_path: Path) -> None:

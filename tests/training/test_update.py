@@ -6,7 +6,7 @@ from torch import nn
 
 from irisflow.errors import DivergedError
 from irisflow.records import Loss
-from irisflow.training.update import Component, mean_terms
+from irisflow.training.update import Component, mean_terms, stack_terms, unstack_terms
 
 
 def component(value: float, *, grad_acc_steps: int = 1, max_grad_norm: float | None = None) -> Component:
@@ -27,9 +27,38 @@ def component(value: float, *, grad_acc_steps: int = 1, max_grad_norm: float | N
 @pytest.mark.parametrize("limit", [None, 10.0])
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(value: float, limit: float | None) -> None:
     toy = component(value, max_grad_norm=limit)
-    with pytest.raises(DivergedError, match=r"toy diverged at its update 1: the gradient of weight"):
+    with pytest.raises(DivergedError, match=r"toy diverged at its update 1: the loss term linear is not fin"):
         toy.train(3, what="test")
     assert toy.module.weight.item() == 2.0 and toy.num_updates == 0
+
+
+@pytest.mark.parametrize("limit", [None, 10.0])
+def test_a_gradient_that_is_not_finite_names_its_parameter_before_the_weights_change(
+    limit: float | None,
+) -> None:
+    module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    before = [parameter.clone() for parameter in module.parameters()]
+
+    def loss() -> Loss:
+        root = (module[1].weight * 0).sqrt().sum()  # 0, with a slope that is not finite
+        return Loss({"root": root + module(torch.ones(1, 1)).sum()})
+
+    optimizer = torch.optim.Adam(module.parameters())
+    toy = Component("toy", module, optimizer, loss, grad_acc_steps=1, max_grad_norm=limit)
+    with pytest.raises(
+        DivergedError, match=r"toy diverged at its update 1: the gradient of 1\.weight is not"
+    ):
+        toy.update()
+    assert all(map(torch.equal, before, module.parameters()))
+
+
+def test_training_that_was_interrupted_goes_on_with_the_terms_it_has() -> None:
+    whole, pieces = component(1.0), component(1.0)
+    history: list[dict[str, torch.Tensor]] = []
+    pieces.train(2, what="test", history=history)
+    history = unstack_terms(stack_terms(history), torch.device("cpu"))
+    assert pieces.train(5, what="test", history=history) == whole.train(5, what="test")
+    assert pieces.num_updates == 5 and stack_terms([]) == {} and unstack_terms({}, torch.device("cpu")) == []
 
 
 def test_accumulated_gradients_are_averaged() -> None:

@@ -30,7 +30,6 @@ from irisflow.storage import (
     MANIFEST,
     json_bytes,
     set_aside,
-    sha256_of,
     space_errors,
     sync_folder,
     write_atomically,
@@ -254,9 +253,7 @@ class Checkpoints:
         """Raise CheckpointDamageError if a file of steps is not what it was; it is set aside as well."""
         path = self.folder / REPLAY / chunk.name
         try:
-            _check_size(path, chunk)
-            if sha256_of(path) != chunk.sha256:
-                raise CheckpointDamageError(path, "sha256", f"its sha256 differs from {MANIFEST}")
+            _checked(path, chunk)
         except CheckpointDamageError as damage:
             if path.exists():
                 set_aside(path, damage.reason)
@@ -406,7 +403,7 @@ def _parsed(folder: Path, data: Mapping[str, bytes]) -> dict[str, Any]:
         if (name := first_not_finite(tensors)) is not None:
             raise CheckpointDamageError(folder / TENSORS, "not-finite", f"{name} is not finite")
         state = unpack(json.loads(data[STATE]), tensors)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointDamageError(
             folder / TENSORS, "unreadable", f"{type(error).__name__}: {error}"
         ) from None

@@ -50,7 +50,10 @@ class AgentPolicy:
 
     def get_state(self) -> dict[str, torch.Tensor]:
         """Return what the LSTM remembers; it counts only where a collection was interrupted."""
-        return {"hidden": self.state.hidden, "cell": self.state.cell}
+        return {
+            "hidden": self.state.hidden.clone(),
+            "cell": self.state.cell.clone(),
+        }  # a fresh one shares its zeros
 
     def set_state(self, state: dict[str, torch.Tensor]) -> None:
         """Remember what `get_state` returned."""
