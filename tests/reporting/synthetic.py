@@ -13,6 +13,7 @@ from irisflow.statistics.episode_score import EpisodeScore
 from irisflow.statistics.reference import possible_range, published, reference
 from irisflow.statistics.scores import Run
 from irisflow.statistics.study import StudyDescription, VariantDescription
+from irisflow.statistics.world_model import Confusions, Measured
 
 QUESTIONS = {
     "iris": "IRIS as published: the arm that all others are compared with.",
@@ -239,6 +240,119 @@ def write_reconstructions(
             path = folder / f"{name}-{game}.safetensors"
             save_file(
                 {"originals": originals, "reconstructions": np.clip(noisy, 0, 255).astype(np.uint8)}, path
+            )
+            paths[name, game, description.seeds[0]] = path
+    return paths
+
+
+SNAPSHOTS = (0, 25_000, 50_000, 100_000)
+CONTEXTS = {1: 19, 5: 15}
+
+
+def world_model_of(description: StudyDescription) -> list[Measured]:
+    """Return measurements of every run that improve with training and fade with the horizon."""
+    return [
+        Measured(name, game, seed, step, *row)
+        for index, name in enumerate(description.variant_names)
+        for game in description.games
+        for seed in description.seeds
+        for step in SNAPSHOTS
+        for row in _measured(
+            np.random.default_rng([seed, step, *f"{name}/{game}".encode()]), step, 1 - 0.25 * index
+        )
+    ]
+
+
+def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[Any, ...]]:
+    skill = talent * (1 - np.exp(-step / 40_000)) + 0.04 * rng.random()
+    level = 12 + 19 * skill
+    heads = [("reward_recall", sign, 0.98 if sign == 0 else 0.7 * skill) for sign in (-1, 0, 1)]
+    heads += [("reward_precision", sign, 0.9 * skill + 0.05) for sign in (-1, 0, 1)]
+    heads += [("end_recall", 0, 0.999), ("end_recall", 1, 0.6 * skill)]
+    scalars = [
+        ("psnr", None, level), ("psnr_capped", None, 0.02), ("ssim", None, 0.3 + 0.65 * skill),
+        ("perplexity", None, 4 + 60 * skill), ("usage", None, 0.05 + 0.4 * skill),
+        ("reward_macro_f1", None, 0.33 + 0.5 * skill), ("end_average_precision", None, 0.02 + 0.7 * skill),
+        ("end_base_rate", None, 0.02), *heads,
+    ]  # fmt: skip
+    rows: list[tuple[Any, ...]] = [
+        (metric, "", None, None, of_class, float(value), 2000) for metric, of_class, value in scalars
+    ]
+    for context, longest in CONTEXTS.items():
+        for horizon in range(1, longest + 1):
+            rows += [
+                (metric, mode, context, horizon, None, float(value), 64)
+                for metric, mode, value in _ahead(skill, level, horizon)
+            ]
+    return rows
+
+
+def _ahead(skill: float, level: float, horizon: int) -> list[tuple[str, str, float]]:
+    """Return metric, mode and value so many frames ahead."""
+    fade, rows = np.exp(-horizon / 12), []
+    for mode, share in {
+        "greedy": 1.0,
+        "sampled": 0.9,
+        "best_of_k": 1.04,
+        "teacher_forced": np.exp(horizon / 12),
+    }.items():
+        rows += [
+            ("token_accuracy", mode, 0.7 + 0.28 * skill * min(1.0, fade * share)),
+            ("changed_token_accuracy", mode, 0.85 * skill * min(1.0, fade * share)),
+            ("open_psnr", mode, 12 + (level - 12) * (0.25 + 0.7 * min(1.0, fade * share))),
+            ("open_ssim", mode, 0.3 + 0.6 * skill * min(1.0, fade * share)),
+        ]
+        if mode != "teacher_forced":
+            rows.append(("reward_error", mode, 0.1 * horizon * (1.2 - skill)))
+    return [
+        *rows,
+        ("token_accuracy", "copy_last", 0.95 * np.exp(-horizon / 60)), ("changed_token_accuracy", "copy_last", 0.0),
+        ("open_psnr", "copy_last", 14 + 10 * fade), ("open_ssim", "copy_last", 0.4 + 0.4 * fade),
+        ("reward_error", "copy_last", 0.09 * horizon), ("open_psnr", "copy_last_tokens", 12 + 10 * fade),
+        ("open_psnr", "ceiling", level), ("open_ssim", "ceiling", 0.3 + 0.65 * skill),
+    ]  # fmt: skip
+
+
+def confusions_of(description: StudyDescription) -> dict[Run, Confusions]:
+    """Return counts of rewards and ends of every run at every snapshot."""
+    matrices = {"reward": [[30, 15, 5], [3, 1880, 7], [2, 18, 40]], "end": [[1955, 5], [18, 22]]}
+    return {
+        Run(name, game, seed): {str(step): matrices for step in SNAPSHOTS}
+        for name in description.variant_names
+        for game in description.games
+        for seed in description.seeds
+    }
+
+
+def write_films(
+    description: StudyDescription, folder: Path, *, horizon: int = 19
+) -> dict[tuple[str, str, int], Path]:
+    """Return run -> film strips: a square that moves, and one that drifts away from it; the second film ends early."""
+    paths = {}
+    for name in description.variant_names:
+        for game in description.games:
+            truth = np.full((2, horizon + 1, 3, 64, 64), 24, np.uint8)
+            imagined = truth.copy()
+            for film in range(2):
+                for t in range(horizon + 1):
+                    place = 4 + 2 * t
+                    truth[film, t, :, place : place + 6, 20 + 10 * film : 28 + 10 * film] = 230
+                    imagined[
+                        film, t, :, place : place + 6, 20 + 10 * film + t // 3 : 28 + 10 * film + t // 3
+                    ] = 210
+            mask = np.ones((2, horizon + 1), bool)
+            mask[1, 8:] = False
+            path = folder / f"film-{name}-{game}.safetensors"
+            save_file(
+                {
+                    "truth": truth,
+                    "reconstruction": truth,
+                    "imagination": imagined,
+                    "greedy": imagined,
+                    "actions": np.zeros((2, horizon), np.int64),
+                    "mask": mask,
+                },
+                path,
             )
             paths[name, game, description.seeds[0]] = path
     return paths

@@ -30,14 +30,20 @@ HEADINGS = (
     "Learning curves",
     "Scores per game",
     "Reconstructions",
+    "World model 1: tokenizer",
+    "World model 2: prediction",
+    "World model 3: what it imagines",
+    "World model 4: rewards and ends",
     "Training losses",
     "What it cost",
     "Method and provenance",
 )
 
 
-def summary_of(description: StudyDescription, rows: list[Any] | None = None) -> dict[str, Any]:
-    """Return the summary of a synthetic study."""
+def summary_of(
+    description: StudyDescription, rows: list[Any] | None = None, measured: list[Any] | None = None
+) -> dict[str, Any]:
+    """Return the summary of a synthetic study; `measured` adds the world models' quality and random play."""
     rows = synthetic.episodes_of(description, num_evaluations=3) if rows is None else rows
     return summarise(
         description,
@@ -46,7 +52,9 @@ def summary_of(description: StudyDescription, rows: list[Any] | None = None) -> 
         synthetic.costs_of(description),
         synthetic.provenance_of(description),
         metrics=synthetic.metrics_of(description),
-        random_play=synthetic.random_play_of(description),
+        random_play=synthetic.random_play_of(description) if measured else (),
+        world_model=measured or (),
+        confusions=synthetic.confusions_of(description),
     )
 
 
@@ -63,14 +71,20 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyDescription, dict[Any, Path], Path]:
-    """Return a study of 2 games x 2 seeds x 2 variants, its reconstructions, and its built report."""
+def small(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[StudyDescription, dict[str, dict[Any, Path]], Path]:
+    """Return a study of 2 games x 2 seeds x 2 variants, its pictures, and its built report."""
     description = synthetic.study(games=("Pong", "Breakout"), num_variants=2, num_seeds=2)
     frames = tmp_path_factory.mktemp("frames")
     folder = tmp_path_factory.mktemp("report")
-    reconstructions = synthetic.write_reconstructions(description, frames)
-    build_report(summary_of(description), reconstructions, folder)
-    return description, reconstructions, folder
+    pictures = {
+        "reconstructions": synthetic.write_reconstructions(description, frames),
+        "films": synthetic.write_films(description, frames),
+    }
+    measured = synthetic.world_model_of(description)
+    build_report(summary_of(description, measured=measured), output_dir=folder, **pictures)
+    return description, pictures, folder
 
 
 def test_every_section_comes_in_its_order_on_pages_with_number_stamp_and_study(small: Any) -> None:
@@ -86,14 +100,15 @@ def test_the_first_page_answers_and_warns(small: Any) -> None:
     text = pages_of(small[2])[0]
     for words in ("There are too few runs to separate fsq from iris", "Before you use these numbers", "2/2"):
         assert words in text
+    assert "iris beats random play" in text
     assert "complete: 8 of 8 runs" in text and "0123456789ab" in text
 
 
 def test_every_figure_and_table_is_named_and_has_its_files(small: Any) -> None:
     text = "\n".join(pages_of(small[2]))
-    for identifier in [f"F{number}" for number in range(1, 12)] + [f"T{number}" for number in range(1, 7)]:
-        assert re.search(rf"\b{identifier}\b", text), identifier
-    for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11):
+    for identifier in [f"F{number}" for number in range(1, 17)] + [f"T{number}" for number in range(1, 10)]:
+        assert re.search(rf"\b{identifier}[ab]?\b", text), identifier
+    for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, "14a", "14b", 16):
         for ending in ("svg", "png", "csv"):
             assert (small[2] / "figures" / f"F{number}.{ending}").stat().st_size > 50
 
@@ -110,11 +125,15 @@ def test_a_figures_rows_are_the_summarys_numbers(small: Any) -> None:
 def test_a_second_build_from_shuffled_rows_elsewhere_gives_the_same_bytes(
     small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    description, reconstructions, folder = small
+    description, pictures, folder = small
     rows = synthetic.episodes_of(description, num_evaluations=3)
-    shuffled = [rows[index] for index in np.random.default_rng(1).permutation(len(rows))]
+    measured = synthetic.world_model_of(description)
+    shuffle = np.random.default_rng(1).permutation
+    shuffled = [rows[index] for index in shuffle(len(rows))]
+    measured = [measured[index] for index in shuffle(len(measured))]
     monkeypatch.chdir(tmp_path)
-    build_report(summary_of(description, shuffled), dict(reversed(reconstructions.items())), Path("again"))
+    turned = {kind: dict(reversed(paths.items())) for kind, paths in pictures.items()}
+    build_report(summary_of(description, shuffled, measured), output_dir=Path("again"), **turned)
     assert digests(Path("again")) == digests(folder)
 
 
@@ -125,7 +144,12 @@ def test_one_game_one_seed_one_variant_renders_and_says_that_it_is_no_evidence(t
     assert all("SMOKE: not evidence" in text for text in pages)
     assert "there is nothing to compare" in pages[0]
     assert "A comparison needs two variants" in "\n".join(pages)
-    assert "No reconstructions were saved" in "\n".join(pages)
+    for words in (
+        "No reconstructions were saved",
+        "World-model quality was not measured",
+        "Random play was not measured",
+    ):
+        assert words in "\n".join(pages)
 
 
 def test_a_missing_run_is_shown_as_missing_not_as_zero(tmp_path: Path) -> None:

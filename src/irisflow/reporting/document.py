@@ -6,16 +6,20 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import typst
 
-from irisflow.reporting import findings, tables
+from irisflow.reporting import findings, quality_findings, tables
 from irisflow.reporting.drawing import Drawing, save
 from irisflow.reporting.figures import draw_all, marker_figure
+from irisflow.reporting.films import Film, film_picture, read_films, times_shown
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
+from irisflow.reporting.quality import Quality, quality_of
+from irisflow.reporting.quality_tables import quality_tables
 from irisflow.reporting.style import Summary, drawing_style, looks, number, variant_names
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
@@ -25,27 +29,45 @@ LARGEST_FRAME_WIDTH = 24.0
 FEW_GAMES = 3
 MOST_PICTURES_ACROSS = 5
 MANY_PICTURES = 12
+MOST_FILMED_GAMES = 6
 Key = tuple[str, str, int]
 Block = dict[str, Any]
 
 
-def build_report(summary: Summary, reconstructions: Mapping[Key, Path], output_dir: Path) -> None:
+@dataclass(frozen=True)
+class Pictures:
+    """What is shown as pixels, by variant, game and seed."""
+
+    frames: Mapping[Key, Reconstructions]
+    films: Mapping[Key, list[Film]]
+
+
+def build_report(
+    summary: Summary,
+    reconstructions: Mapping[Key, Path],
+    output_dir: Path,
+    *,
+    films: Mapping[Key, Path] | None = None,
+) -> None:
     """Write `summary.pdf`, `summary.json` and `figures/` into `output_dir`, once all is built.
 
-    `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`. The same inputs give the
-    same bytes. Raises DataError for a damaged reconstructions file.
+    `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
+    `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    frames = {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())}
+    pictures = Pictures(
+        {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())},
+        {key: read_films(path) for key, path in sorted((films or {}).items())},
+    )
     with tempfile.TemporaryDirectory(prefix=".report-", dir=output_dir) as folder:
         building = Path(folder)
         (building / "figures").mkdir()
         drawings = draw_all(summary)
         for drawing in drawings.values():
             save(drawing, building / "figures")
-        content = {**summary, "reconstructions": _reconstruction_summary(frames)}
+        content = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
         _write_json(building / "summary.json", content)
-        _typeset(summary, drawings, frames, building)
+        _typeset(summary, drawings, pictures, building)
         _put_in_place(building, output_dir)
 
 
@@ -61,9 +83,7 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _typeset(
-    summary: Summary, drawings: Mapping[str, Drawing], frames: Mapping[Key, Reconstructions], building: Path
-) -> None:
+def _typeset(summary: Summary, drawings: Mapping[str, Drawing], pictures: Pictures, building: Path) -> None:
     """Compile the PDF in a folder of its own inside `building`, which is removed afterwards."""
     page = building / "page"
     page.mkdir()
@@ -73,7 +93,7 @@ def _typeset(
             marker_figure(look).savefig(
                 page / f"marker-{index}.svg", metadata={"Date": None}, transparent=True
             )
-    sections = list(_sections(summary, drawings, frames, building))
+    sections = list(_sections(summary, drawings, pictures, building))
     _write_json(page / "page.json", {**_frame(summary), "sections": sections})
     pdf = typst.compile(
         str(page / "summary.typ"),
@@ -129,7 +149,7 @@ def _status(summary: Summary) -> dict[str, Any]:
 
 
 def _sections(
-    summary: Summary, drawings: Mapping[str, Drawing], frames: Mapping[Key, Reconstructions], building: Path
+    summary: Summary, drawings: Mapping[str, Drawing], pictures: Pictures, building: Path
 ) -> Iterator[Block]:
     """Yield the pages after the first one's title, in the order of the report."""
     yield {
@@ -153,7 +173,8 @@ def _sections(
         yield _section("Learning curves, game by game", drawings, {"F7": curves["F7"]})
         yield {"title": "Scores per game", "blocks": scores}
         yield _section("Every seed", drawings, {"F8": ""})
-    yield {"title": "Reconstructions", "blocks": list(_picture_blocks(summary, frames, building))}
+    yield {"title": "Reconstructions", "blocks": list(_picture_blocks(summary, pictures.frames, building))}
+    yield from _quality_sections(summary, drawings, pictures.films, building)
     if "F11" in drawings:
         yield _section("Training losses", drawings, {"F11": ""})
     cost = [tables.cost_table(summary)] if summary["cost"]["rows"] else []
@@ -247,4 +268,77 @@ def _picture_blocks(
         if is_many
         else min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / num_shown),
         "cells": cells,
+    }
+
+
+def _quality_sections(
+    summary: Summary, drawings: Mapping[str, Drawing], films: Mapping[Key, list[Film]], building: Path
+) -> Iterator[Block]:
+    """Yield the pages on the world models' quality, or one that says that it was not measured."""
+    if not summary["world_model"]:
+        reason = "World-model quality was not measured in this study."
+        yield _section("World model", drawings, {"F13": reason})
+        return
+    dynamics = {identifier: "" for identifier in drawings if identifier.startswith("F14")}
+    unpredicted = {"F14": "No held-out episode was long enough to predict anything."}
+    changed, *confused = quality_tables(summary)
+    yield {"title": "World model 1: tokenizer", "blocks": [*_figures(drawings, {"F13": ""}), changed]}
+    yield _section("World model 2: prediction", drawings, dynamics or unpredicted)
+    yield {
+        "title": "World model 3: what it imagines",
+        "blocks": [_film_block(summary, quality_of(summary), films, building)],
+    }
+    yield {
+        "title": "World model 4: rewards and ends",
+        "blocks": [*_figures(drawings, {"F16": ""}), *confused],
+    }
+
+
+def _film_block(summary: Summary, quality: Quality, films: Mapping[Key, list[Film]], building: Path) -> Block:
+    """Return film strips: for each game a row of starts, a column per variant, the first seed of each."""
+    first = {(variant, game): seed for variant, game, seed in sorted(films, reverse=True)}
+    games = [game for game in summary["study"]["games"] if any(game == found for _, found in first)]
+    if not games:
+        return {"kind": "note", "id": "F15", "text": "No film was saved."}
+    names = [name for name in variant_names(summary) if any(name == found for found, _ in first)]
+    num_columns = min(len(names), 2)
+    num_films = 2 if len(games) == 1 else 1
+    cells: list[dict[str, Any] | None] = []
+    for game in games[:MOST_FILMED_GAMES]:
+        for index in range(num_films):
+            for name in names:
+                key = (name, game, first.get((name, game), -1))
+                cells.append(
+                    _film_cell(summary, key, films.get(key, [])[index:], len(cells), num_columns, building)
+                )
+            cells += [None] * (-len(cells) % num_columns)
+    shown = f" The first {MOST_FILMED_GAMES} of {len(games)} games." if len(games) > MOST_FILMED_GAMES else ""
+    return {
+        "kind": "pictures",
+        "id": "F15",
+        "title": quality_findings.films(quality),
+        "caption": "Rows: what really followed, what was imagined (drawn tokens), four times |difference|. t: frames"
+        f" after the last real one that the world model saw. Finished agents; magnified without smoothing.{shown}",
+        "num_columns": num_columns,
+        "cells": cells,
+    }
+
+
+def _film_cell(
+    summary: Summary, key: Key, films: list[Film], index: int, num_columns: int, building: Path
+) -> dict[str, Any]:
+    name, game, seed = key
+    cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
+    if not films:
+        return {**cell, "missing": "no film"}
+    times = times_shown(films[0], most=9 if num_columns == 1 else 7)
+    path = building / "figures" / f"F15-{index + 1:03d}.png"
+    film_picture(films[0], times, magnification=2).save(path)
+    return {
+        **cell,
+        "path": f"/figures/{path.name}",
+        "num_shown": len(times),
+        "frame_width": min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / len(times)),
+        "labels": [f"t = {time}" for time in times],
+        "text": f"seed {seed}",
     }

@@ -25,6 +25,7 @@ from irisflow.reporting.drawing import (
     whisker,
 )
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
+from irisflow.reporting.quality_figures import draw_quality
 from irisflow.reporting.style import (
     GRID,
     INK,
@@ -69,6 +70,9 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
             with drawing_style():
                 drawing = draw(summary)
             drawings[drawing.identifier] = drawing
+    if summary["world_model"]:
+        with drawing_style():
+            drawings.update({drawing.identifier: drawing for drawing in draw_quality(summary)})
     return drawings
 
 

@@ -72,7 +72,18 @@ def spread_indices(num_frames: int, num_shown: int) -> list[int]:
 def picture(frames: Reconstructions, *, num_shown: int, magnification: int) -> Image.Image:
     """Return three rows (original, reconstruction, four times |error|), magnified without smoothing."""
     chosen = spread_indices(len(frames.originals), num_shown)
-    originals, copies = frames.originals[chosen], frames.reconstructions[chosen]
+    return rows_of_frames(
+        frames.originals[chosen], frames.reconstructions[chosen], magnification=magnification
+    )
+
+
+def rows_of_frames(
+    originals: UInt8[np.ndarray, "frames 3 height width"],
+    copies: UInt8[np.ndarray, "frames 3 height width"],
+    *,
+    magnification: int,
+) -> Image.Image:
+    """Return three rows: originals, copies, four times |error|; magnified without smoothing."""
     error = np.abs(originals.astype(np.int16) - copies)
     shown_error = np.minimum(ERROR_GAIN * error, 255).astype(np.uint8)
     rows = [_strip(row, magnification) for row in (originals, copies, shown_error)]

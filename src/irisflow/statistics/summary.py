@@ -19,6 +19,7 @@ from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
+from irisflow.statistics.world_model import Confusions, Measured, world_model_summary
 
 Scores = Float[np.ndarray, "runs games"]
 NUM_THRESHOLDS = 121
@@ -33,11 +34,14 @@ def summarise(
     *,
     metrics: Mapping[Run, Sequence[Mapping[str, float]]] | None = None,
     random_play: Sequence[EpisodeScore] = (),
+    world_model: Sequence[Measured] = (),
+    confusions: Mapping[Run, Confusions] | None = None,
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
 
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
-    ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions.
+    ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions,
+    `world_model` and `confusions` measurements of held-out episodes.
     Raises DataError for scores outside the study and for a variant without any.
     """
     final = sorted(row for row in scores if row.split == "final")
@@ -62,6 +66,7 @@ def summarise(
         "profiles": _profiles(study, normalised),
         "curves": _curves(study, block, during),
         "games": {game: _game(study, game, means, ends) for game in study.games},
+        "world_model": world_model_summary(study, world_model, confusions or {}),
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study)),
         "provenance": provenance_summary(provenance),

@@ -1,0 +1,101 @@
+"""Looks up the world models' measurements in a summary, for one game or averaged over several."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irisflow.reporting.style import Summary, count, plural, variant_names
+
+FEW_GAMES = 3
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a row or panel shows: one game, or the mean over all of them."""
+
+    label: str
+    games: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The measurements of a study, by key. A missing one is None."""
+
+    variants: tuple[str, ...]
+    places: tuple[Place, ...]
+    scalars: Mapping[tuple[Any, ...], Record]
+    curves: Mapping[tuple[Any, ...], Record]
+    confusion: tuple[Record, ...]
+
+    @property
+    def everything(self) -> Place:
+        """The mean over all games, or the only game."""
+        games = tuple(game for place in self.places for game in place.games)
+        return Place(games[0] if len(games) == 1 else f"mean over {plural(len(games), 'game')}", games)
+
+    @property
+    def context(self) -> int:
+        """The shortest context: it leaves the most frames to predict."""
+        return int(min(key[-1] for key in self.curves))
+
+    def steps(self, variant: str, place: Place) -> list[int]:
+        """Return the environment steps after which the variant was measured in every game, ascending."""
+        found = [{key[2] for key in self.scalars if key[:2] == (variant, game)} for game in place.games]
+        return sorted(set.intersection(*found))
+
+    def measured(self, place: Place) -> list[str]:
+        """Return the variants that were measured there, in every game."""
+        return [name for name in self.variants if self.steps(name, place)]
+
+    def scalar(
+        self, variant: str, place: Place, metric: str, step: int, of_class: int | None = None
+    ) -> Record | None:
+        """Return a number's `mean`, and of a single game the `least` and `greatest` seed."""
+        found = [self.scalars.get((variant, game, step, metric, of_class)) for game in place.games]
+        records = [record for record in found if record]
+        if len(records) <= 1:
+            return records[0] if records else None
+        mean = float(np.mean([record["mean"] for record in records]))
+        return {"mean": mean, "least": None, "greatest": None, "num_seeds": records[0]["num_seeds"]}
+
+    def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
+        """Return a metric over the horizon: `horizon` and `mean`, and of a single game `least` and `greatest`."""
+        keys = [(variant, game, step, metric, mode, self.context) for game in place.games]
+        records = [record for key in keys if (record := self.curves.get(key))]
+        if len(records) <= 1:
+            return records[0] if records else None
+        shared = sorted(set.intersection(*(set(record["horizon"]) for record in records)))
+        values = [dict(zip(record["horizon"], record["mean"], strict=True)) for record in records]
+        means = [float(np.mean([of[horizon] for of in values])) for horizon in shared]
+        return {"horizon": shared, "mean": means, "least": None, "greatest": None}
+
+
+def quality_of(summary: Summary) -> Quality:
+    """Return the measurements of a summary that has some."""
+    found = summary["world_model"]
+    measured = {record["game"] for record in found["scalars"]}
+    games = tuple(game for game in summary["study"]["games"] if game in measured)
+    together = Place(f"mean over {plural(len(games), 'game')}", games)
+    return Quality(
+        variants=tuple(
+            name
+            for name in variant_names(summary)
+            if any(record["variant"] == name for record in found["scalars"])
+        ),
+        places=tuple(Place(game, (game,)) for game in games) if len(games) <= FEW_GAMES else (together,),
+        scalars=_by(found["scalars"], ("variant", "game", "env_step", "metric", "class")),
+        curves=_by(found["curves"], ("variant", "game", "env_step", "metric", "mode", "context")),
+        confusion=tuple(found["confusion"]),
+    )
+
+
+def after(step: int) -> str:
+    """Return how far training was: `after 2,000 steps`, or `untrained`."""
+    return f"after {count(step)} steps" if step else "untrained"
+
+
+def _by(records: Sequence[Record], keys: Sequence[str]) -> dict[tuple[Any, ...], Record]:
+    return {tuple(record[key] for key in keys): record for record in records}

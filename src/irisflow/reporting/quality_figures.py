@@ -1,0 +1,265 @@
+"""The world models' figures: tokenizer over training, prediction over the horizon, rewards and ends."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from irisflow.reporting import quality_findings
+from irisflow.reporting.drawing import WIDTH, Drawing, Row, legend, name_rows, steps_text
+from irisflow.reporting.quality import Place, Quality, Record, quality_of
+from irisflow.reporting.style import INK, PALE, Look, Summary, inches, listed, looks, plural
+
+TOKENIZER_METRICS = {
+    "psnr": "PSNR in dB",
+    "ssim": "SSIM",
+    "perplexity": "codebook perplexity",
+    "usage": "share of the codebook in use",
+}
+DYNAMICS_METRICS = {
+    "token_accuracy": "token accuracy",
+    "changed_token_accuracy": "accuracy of changed tokens",
+    "open_psnr": "PSNR in dB",
+}
+LONG_DASHES = (0, (9.0, 3.0))
+REFERENCES: dict[str, tuple[str, Literal["-.", ":"] | tuple[float, tuple[float, float]]]] = {
+    "teacher_forced": ("one step, given the real past", "-."),
+    "copy_last": ("copy of the last frame", ":"),
+    "ceiling": ("tokenizer's ceiling", LONG_DASHES),
+}
+HEAD_METRICS: dict[str, tuple[str, int | None]] = {
+    "reward \N{MINUS SIGN}1: recall": ("reward_recall", -1),
+    "reward 0: recall": ("reward_recall", 0),
+    "reward +1: recall": ("reward_recall", 1),
+    "reward: macro-F1": ("reward_macro_f1", None),
+    "no end: recall": ("end_recall", 0),
+    "end: recall": ("end_recall", 1),
+    "end: average precision": ("end_average_precision", None),
+}
+LETTERS = "abcdefgh"
+
+
+def draw_quality(summary: Summary) -> list[Drawing]:
+    """Return F13 (tokenizer), F14 (dynamics; a figure for each game, F14a ..., where they are few) and F16 (heads)."""
+    quality, styles = quality_of(summary), looks(summary)
+    drawings = [draw_tokenizer(quality, styles)]
+    if quality.curves:
+        single = len(quality.places) == 1
+        drawings += [
+            draw_dynamics(quality, styles, place, "F14" if single else f"F14{letter}")
+            for place, letter in zip(quality.places, LETTERS, strict=False)
+        ]
+    return [*drawings, draw_heads(quality, styles)]
+
+
+def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
+    """Return F13: reconstruction and use of the codebook, over the steps of training."""
+    figure, grid = _grid(
+        quality.places, len(TOKENIZER_METRICS), row_height={1: 62, 2: 42}.get(len(quality.places), 40)
+    )
+    rows: list[Row] = []
+    for place, panels in zip(quality.places, grid, strict=True):
+        for axes, (metric, title) in zip(panels, TOKENIZER_METRICS.items(), strict=True):
+            for name in quality.measured(place):
+                rows += _over_training(axes, quality, name, place, metric, styles[name])
+            axes.set_title(f"{place.label}: {title}", loc="left", fontsize=7.5)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
+            axes.grid(visible=True)
+    figure.supxlabel("environment steps, those of recorded pretraining data included", fontsize=7.5)
+    legend(figure, {name: styles[name] for name in quality.variants})
+    caption = (
+        "Held-out episodes, the same for all runs of a game. Mean over seeds; bars from the least to the greatest seed."
+        " Perplexity: exp of the entropy of the codes in use; it and the share in use depend on how many frames are looked"
+        " at."
+    )
+    return Drawing("F13", quality_findings.tokenizer(quality), caption, figure, rows)
+
+
+def _grid(rows: Sequence[object], num_columns: int, *, row_height: float) -> tuple[Figure, list[list[Axes]]]:
+    """Return a grid whose columns share their y axis."""
+    height = min(150.0, 16 + row_height * len(rows))
+    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
+    cells = figure.subplots(len(rows), num_columns, squeeze=False, sharey="col")
+    return figure, [list(row) for row in cells]
+
+
+def _over_training(
+    axes: Axes, quality: Quality, name: str, place: Place, metric: str, look: Look
+) -> list[Row]:
+    steps = quality.steps(name, place)
+    found = {step: record for step in steps if (record := quality.scalar(name, place, metric, step))}
+    axes.plot(
+        list(found), [record["mean"] for record in found.values()], color=look.colour, marker=look.marker
+    )
+    for step, record in found.items():
+        if record["least"] is not None:
+            axes.vlines(
+                step, record["least"], record["greatest"], color=look.colour, linewidth=2.5, alpha=0.4
+            )
+    return [
+        {"place": place.label, "variant": name, "metric": metric, "env_step": step, **_numbers(record)}
+        for step, record in found.items()
+    ]
+
+
+def _numbers(record: Record) -> Row:
+    return {key: record[key] for key in ("mean", "least", "greatest", "num_seeds")}
+
+
+def draw_dynamics(quality: Quality, styles: Mapping[str, Look], place: Place, identifier: str) -> Drawing:
+    """Return F14: how well the frames to come are predicted, over the horizon, a row of panels for each variant."""
+    names = quality.measured(place)
+    figure, grid = _grid(names, len(DYNAMICS_METRICS), row_height=58 if len(names) == 1 else 50)
+    rows: list[Row] = []
+    for name, panels in zip(names, grid, strict=True):
+        for axes, (metric, title) in zip(panels, DYNAMICS_METRICS.items(), strict=True):
+            rows += _over_horizon(axes, quality, name, place, metric, styles[name])
+            axes.set_title(f"{name}: {title}", loc="left", fontsize=7.5)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.grid(visible=True)
+    figure.supxlabel("frames ahead", fontsize=7.5)
+    legend(figure, {}, extra=_dynamics_legend(quality))
+    earlier = sorted({step for name in names for step in quality.steps(name, place)[:-1]})
+    paler = (
+        f" Paler: its weights after {listed([steps_text(step) for step in earlier])} steps."
+        if earlier
+        else ""
+    )
+    caption = (
+        f"After {plural(quality.context, 'real frame')} the world model goes on alone with the recorded actions, the"
+        f" likeliest token each time (dashed: drawn tokens).{paler} Band: least to greatest seed. Changed tokens: those"
+        " that differ from the last real frame's; a copy gets none of them right."
+    )
+    return Drawing(identifier, quality_findings.dynamics(quality, place), caption, figure, rows)
+
+
+def _over_horizon(
+    axes: Axes, quality: Quality, name: str, place: Place, metric: str, look: Look
+) -> list[Row]:
+    *earlier, last = quality.steps(name, place)
+    drawn: list[tuple[int, str, Record | None]] = []
+    for index, step in enumerate(earlier):
+        curve = quality.curve(name, place, metric, "greedy", step)
+        _line(axes, curve, color=look.colour, linewidth=1.0, alpha=0.25 + 0.3 * index / len(earlier))
+        drawn.append((step, "greedy", curve))
+    for mode, (_, style) in REFERENCES.items():
+        curve = quality.curve(name, place, metric, mode, last)
+        _line(axes, curve, color=INK, linewidth=0.9, linestyle=style)
+        drawn.append((last, mode, curve))
+    sampled = quality.curve(name, place, metric, "sampled", last)
+    _line(axes, sampled, color=look.colour, linewidth=1.0, linestyle="--")
+    final = quality.curve(name, place, metric, "greedy", last)
+    _line(axes, final, color=look.colour, linewidth=1.8, marker=look.marker, markersize=3.5)
+    if final and final["least"] is not None:
+        axes.fill_between(
+            final["horizon"], final["least"], final["greatest"], color=look.colour, alpha=0.2, linewidth=0
+        )
+    drawn += [(last, "sampled", sampled), (last, "greedy", final)]
+    return [
+        {
+            "place": place.label, "variant": name, "metric": metric, "env_step": step, "mode": mode, "horizon": horizon,
+            "mean": mean,
+        }
+        for step, mode, curve in drawn
+        if curve
+        for horizon, mean in zip(curve["horizon"], curve["mean"], strict=True)
+    ]  # fmt: skip
+
+
+def _line(axes: Axes, curve: Record | None, **style: object) -> None:
+    if curve:
+        axes.plot(curve["horizon"], curve["mean"], **style)  # type: ignore[arg-type]
+
+
+def _dynamics_legend(quality: Quality) -> dict[str, Line2D | Patch]:
+    handles: dict[str, Line2D | Patch] = {
+        "finished agent, likeliest tokens": Line2D(
+            [], [], color=PALE, linewidth=1.8, marker="o", markersize=3.5
+        ),
+        "drawn tokens": Line2D([], [], color=PALE, linestyle="--"),
+    }
+    if any(len(quality.steps(name, place)) > 1 for name in quality.variants for place in quality.places):
+        handles["earlier weights"] = Line2D([], [], color=PALE, linewidth=1.0, alpha=0.6)
+    references = {
+        label: Line2D([], [], color=INK, linewidth=0.9, linestyle=s) for label, s in REFERENCES.values()
+    }
+    return {**handles, **references}
+
+
+def draw_heads(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
+    """Return F16: how well rewards and ends are told, before (hollow) and after training."""
+    names = list(HEAD_METRICS)
+    height = 24 + len(names) * (5 + 2.6 * len(quality.variants))
+    figure = Figure(figsize=(inches(WIDTH), inches(min(height, 110.0))), layout="constrained")
+    panels = figure.subplots(1, len(quality.places), squeeze=False, sharey=True)[0]
+    rows: list[Row] = []
+    offsets = np.linspace(-0.26, 0.26, len(quality.variants)) if len(quality.variants) > 1 else [0.0]
+    for place, axes in zip(quality.places, panels, strict=True):
+        for row, (label, (metric, of_class)) in enumerate(HEAD_METRICS.items()):
+            for offset, name in zip(offsets, quality.measured(place), strict=False):
+                found = _change(quality, name, place, metric, of_class)
+                _dumbbell(axes, row + offset, found, styles[name])
+                rows += [
+                    {
+                        "place": place.label,
+                        "variant": name,
+                        "measure": label,
+                        "env_step": step,
+                        "value": record["mean"],
+                    }
+                    for step, record in found.items()
+                ]
+        _base_rate(axes, quality, place, len(names) - 1)
+        _mark_absent(axes, names, {row["measure"] for row in rows if row["place"] == place.label})
+        axes.set_title(place.label, loc="left", fontsize=7.5)
+        name_rows(axes, names)
+        axes.set_xlim(-0.03, 1.03)
+    extra: dict[str, Line2D | Patch] = {
+        "first weights": Line2D([], [], color=PALE, marker="o", markerfacecolor="white", linestyle="none"),
+        "finished agent": Line2D([], [], color=PALE, marker="o", linestyle="none"),
+        "base rate of ends": Line2D([], [], color=INK, marker="|", markersize=10, linestyle="none"),
+    }
+    legend(figure, {name: styles[name] for name in quality.variants}, extra=extra)
+    caption = (
+        "After each held-out step, given the real past; mean over seeds. Recall: share of the steps of a class that are"
+        " told. Average precision of a predictor without skill is the base rate (the upright tick)."
+    )
+    return Drawing("F16", quality_findings.heads(quality), caption, figure, rows)
+
+
+def _change(
+    quality: Quality, name: str, place: Place, metric: str, of_class: int | None
+) -> dict[int, Record]:
+    """Return the records of the first and the last weights that were measured."""
+    steps = quality.steps(name, place)
+    found = {step: quality.scalar(name, place, metric, step, of_class) for step in (steps[0], steps[-1])}
+    return {step: record for step, record in found.items() if record}
+
+
+def _dumbbell(axes: Axes, y: float, found: Mapping[int, Record], look: Look) -> None:
+    values = [record["mean"] for _, record in sorted(found.items())]
+    if len(values) > 1:
+        axes.plot(values, [y, y], color=look.colour, linewidth=1.0, alpha=0.6)
+        axes.plot(values[:1], [y], look.marker, color=look.colour, markerfacecolor="white")
+    axes.plot(values[-1:], [y] * len(values[-1:]), look.marker, color=look.colour)
+
+
+def _base_rate(axes: Axes, quality: Quality, place: Place, row: int) -> None:
+    for name in quality.measured(place):
+        base = quality.scalar(name, place, "end_base_rate", max(quality.steps(name, place)))
+        if base:
+            axes.plot([base["mean"]], [row], "|", color=INK, markersize=16)
+
+
+def _mark_absent(axes: Axes, names: Sequence[str], drawn: set[str]) -> None:
+    for row, label in enumerate(names):
+        if label not in drawn:
+            axes.text(
+                0.5, row, "does not occur in the held-out episodes", ha="center", va="center", fontsize=6.5
+            )

@@ -1,0 +1,172 @@
+"""The world models' measurements: read and checked, averaged over seeds, and told with their numbers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from PIL import Image
+from safetensors.numpy import save_file
+
+from irisflow.errors import DataError
+from irisflow.reporting import quality_findings
+from irisflow.reporting.films import Film, film_picture, read_films, times_shown
+from irisflow.reporting.quality import Quality, quality_of
+from irisflow.reporting.quality_figures import draw_quality
+from irisflow.statistics.scores import Run
+from irisflow.statistics.summary import summarise
+from irisflow.statistics.world_model import (
+    Measured,
+    read_confusion,
+    read_world_model,
+    to_csv,
+    world_model_summary,
+)
+
+STUDY = synthetic.study(games=("Pong", "Breakout"), num_variants=2, num_seeds=3)
+
+
+def measured(**columns: object) -> Measured:
+    """Return a PSNR of 30 dB, changed."""
+    row = Measured("iris", "Pong", 0, 1000, "psnr", "", None, None, None, 30.0, 10)
+    return row._replace(**columns)
+
+
+def quality(rows: list[Measured]) -> Quality:
+    """Return what the report looks up for these rows."""
+    episodes = synthetic.episodes_of(STUDY, num_evaluations=1)
+    study = replace(STUDY, bootstrap_reps=1)
+    return quality_of(summarise(study, episodes, [], [], [], world_model=rows))
+
+
+def test_rows_survive_the_way_to_a_file_and_back(tmp_path: Path) -> None:
+    rows = synthetic.world_model_of(replace(STUDY, seeds=(0,)))
+    (tmp_path / "world_model.csv").write_text(to_csv(rows))
+    assert read_world_model([tmp_path / "world_model.csv"]) == rows
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda text: text.replace("30.0", "nan"),
+            "row 2, column value: found 'nan', allowed: a finite number",
+        ),
+        (lambda text: text.replace(",1000,", ",soon,"), "row 2, column env_step: found 'soon'"),
+        (lambda text: text + text.splitlines()[1], "row 3, column metric: .* each number once"),
+        (lambda text: text.replace("horizon", "horizont"), "column 'horizont' is unknown.*nearest: horizon"),
+        (lambda text: text.replace(",n\n", "\n"), "column 'n' is unknown, missing"),
+        (lambda text: text.replace(",10\n", "\n"), "allowed: 11 cells in a row"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_row_and_column(
+    tmp_path: Path, damage: Callable[[str], str], message: str
+) -> None:
+    path = tmp_path / "world_model.csv"
+    path.write_text(damage(to_csv([measured()])))
+    with pytest.raises(DataError, match=message) as error:
+        read_world_model([path])
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_counts_of_another_shape_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "confusion.json"
+    path.write_text('{"100": {"reward": [[1, 2], [3, 4]], "end": [[1, 0], [0, 1]]}}')
+    with pytest.raises(DataError, match="reward is no 3 x 3 matrix"):
+        read_confusion(path)
+
+
+def test_seeds_are_averaged_and_their_range_is_kept() -> None:
+    rows = [measured(seed=seed, value=value) for seed, value in ((0, 30.0), (1, 33.0), (2, 27.0))]
+    (scalar,) = world_model_summary(STUDY, rows[::-1], {})["scalars"]
+    assert (scalar["mean"], scalar["least"], scalar["greatest"], scalar["num_seeds"]) == (30.0, 27.0, 33.0, 3)
+    with pytest.raises(DataError, match="column game: found 'Krull'"):
+        world_model_summary(STUDY, [measured(game="Krull")], {})
+
+
+def test_the_confusion_is_that_of_the_finished_agents() -> None:
+    early, late = [[9, 0, 0]] * 3, [[1, 2, 3]] * 3
+    ends = [[1, 0], [0, 1]]
+    counts = {"1000": {"reward": early, "end": ends}, "2000": {"reward": late, "end": ends}}
+    rows = [measured(seed=seed, env_step=step) for seed in (0, 1) for step in (1000, 2000)]
+    (record,) = world_model_summary(STUDY, rows, {Run("iris", "Pong", seed): counts for seed in (0, 1)})[
+        "confusion"
+    ]
+    assert record["reward"] == [[2, 4, 6]] * 3
+
+
+def test_titles_tell_the_numbers_first_to_last() -> None:
+    rows = [measured(env_step=step, value=value) for step, value in ((0, 12.0), (2000, 31.2))]
+    told = quality_findings.tokenizer(quality(rows))
+    assert told == "The tokenizer of iris reaches 31.2 dB after 2,000 steps, from 12.0 dB untrained."
+
+
+def test_a_world_model_that_is_worse_than_a_copy_is_said_to_be() -> None:
+    ahead = [
+        measured(metric=metric, mode=mode, context=1, horizon=horizon, value=value)
+        for horizon in (1, 2)
+        for metric, mode, value in (
+            ("changed_token_accuracy", "greedy", 0.5), ("open_psnr", "greedy", 20.0), ("open_psnr", "copy_last", 22.0),
+        )
+    ]  # fmt: skip
+    found = quality([measured(), *ahead])
+    assert "nearer than a copy of the last frame at 0 of 2 horizons" in quality_findings.dynamics(
+        found, found.places[0]
+    )
+
+
+def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measurements_is_left_out() -> None:
+    rows = [row for row in synthetic.world_model_of(STUDY) if (row.variant, row.game) != ("fsq", "Pong")]
+    episodes = synthetic.episodes_of(STUDY, num_evaluations=1)
+    summary = summarise(replace(STUDY, bootstrap_reps=1), episodes, [], [], [], world_model=rows)
+    drawings = {drawing.identifier: drawing for drawing in draw_quality(summary)}
+    assert list(drawings) == ["F13", "F14a", "F14b", "F16"]
+    assert {row["variant"] for row in drawings["F14a"].rows} == {"iris"}
+    drawn = {
+        (row["variant"], row["env_step"], row["mode"], row["horizon"]): row["mean"]
+        for row in drawings["F14b"].rows
+        if row["metric"] == "open_psnr"
+    }
+    for record in summary["world_model"]["curves"]:
+        kind = (record["game"], record["metric"], record["context"])
+        if kind == ("Breakout", "open_psnr", 1) and record["mode"] == "greedy":
+            for horizon, mean in zip(record["horizon"], record["mean"], strict=True):
+                assert drawn[record["variant"], record["env_step"], "greedy", horizon] == mean
+
+
+def test_many_games_are_shown_as_their_mean() -> None:
+    games = ("Pong", "Breakout", "Alien", "Hero")
+    rows = [
+        measured(game=game, value=value) for game, value in zip(games, (20.0, 22.0, 24.0, 26.0), strict=True)
+    ]
+    study = replace(STUDY, games=games, bootstrap_reps=1)
+    episodes = synthetic.episodes_of(study, num_evaluations=1)
+    found = quality_of(summarise(study, episodes, [], [], [], world_model=rows))
+    (place,) = found.places
+    record = found.scalar("iris", place, "psnr", 1000)
+    assert place.label == "mean over 4 games" and record is not None and record["mean"] == 23.0
+
+
+def test_a_film_ends_with_its_episode_and_its_picture_shows_the_chosen_frames(tmp_path: Path) -> None:
+    paths = synthetic.write_films(STUDY, tmp_path)
+    whole, cut = read_films(paths["iris", "Pong", 0])
+    assert (len(whole.truth), len(cut.truth)) == (20, 8)
+    assert times_shown(whole, most=7) == [0, 1, 2, 5, 10, 15, 19]
+    assert times_shown(cut, most=3) == [0, 1, 7]
+    pixels = np.asarray(film_picture(whole, [0, 5], magnification=1))
+    assert (pixels[:64, 66:130] == whole.truth[5].transpose(1, 2, 0)).all()
+    assert (pixels[66:130, 66:130] == whole.imagination[5].transpose(1, 2, 0)).all()
+    assert isinstance(film_picture(Film(whole.truth, whole.truth), [0], magnification=2), Image.Image)
+
+
+def test_a_damaged_film_is_refused_with_its_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "film.safetensors"
+    mask, frames = np.ones((1, 4), bool), np.zeros((1, 4, 3, 64, 64), np.uint8)
+    save_file({"mask": mask, "truth": frames, "imagination": frames[:, :3]}, path)
+    with pytest.raises(DataError, match="tensor imagination: found uint8"):
+        read_films(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_films(path)
