@@ -44,3 +44,8 @@ rule agents:
 rule scores:
     input:
         SCORES,
+
+
+rule measurements:
+    input:
+        MEASUREMENTS,

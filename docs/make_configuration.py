@@ -18,6 +18,8 @@ LETTERS = {
     "train_agent": "A",
     "evaluate": "E",
     "play_random": "R",
+    "hold_out": "H",
+    "measure_world_model": "M",
 }
 # Keys of IRIS that are accepted, so that its command lines work, but that change nothing here.
 WITHOUT_EFFECT = (
@@ -39,6 +41,8 @@ ADDED = (
     "training.sample_by",
     "training.time_limit_is_end",
     "evaluation.final",
+    "evaluation.num_snapshots",
+    "evaluation.world_model_quality",
     "tokenizer.name",
     "tokenizer.quantizer",
     "tokenizer.reconstruction",
@@ -108,6 +112,15 @@ MEANINGS = {
     "evaluation.final.num_envs": "games played at once; changes speed only",
     "evaluation.final.temperature": "logits are divided by it",
     "evaluation.final.epsilon": "probability of a uniformly random action",
+    "evaluation.num_snapshots": "moments of training, the first before it, at which tokenizer and world model are kept",
+    "evaluation.world_model_quality.should": "false: a study does not measure its world models",
+    "evaluation.world_model_quality.held_out.num_steps": "agent steps of the held-out recording",
+    "evaluation.world_model_quality.held_out.epsilon": "probability of a uniformly random action in it",
+    "evaluation.world_model_quality.held_out.temperature": "the player's logits are divided by it",
+    "evaluation.world_model_quality.context": "real frames before an open-loop forecast, beside 1; less than `world_model.max_blocks`",
+    "evaluation.world_model_quality.num_starts": "open-loop forecasts, evenly spread over the recording",
+    "evaluation.world_model_quality.num_samples": "draws of each forecast",
+    "evaluation.world_model_quality.num_films": "forecasts kept as pictures",
     "id": "game or gymnasium id; a study gives it",
     "size": "height and width of an observation; equals the tokenizer's `resolution`",
     "max_episode_steps": "time limit in emulator frames, no-ops included",
@@ -195,8 +208,8 @@ part of the tokenizer or world model. (A changed tokenizer that is pretrained de
 
 The columns: **`full`** is the value at scale `full`: IRIS's, apart from `common.device`, `wandb` and the default game;
 a name in *italics* is a key that IRIS does not have. **Stages** are those that are given the key: C `collect`,
-T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`, R `play_random`. A changed value plans these
-stages again, and what stands on them; except {not_in_digest}, which are in no digest.
+T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`, R `play_random`,
+H `hold_out`, M `measure_world_model`. A changed value plans these stages again, and what stands on them; except {not_in_digest}, which are in no digest.
 A key marked **no effect** is accepted so that IRIS's command lines work. It changes no number.
 """
 STUDY = """

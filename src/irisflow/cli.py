@@ -9,7 +9,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from irisflow import __version__
@@ -27,6 +29,8 @@ STAGES = {
     "train-agent": "train one agent: the whole of IRIS",
     "evaluate": "score a trained agent over fresh episodes",
     "play-random": "score random play over fresh episodes, for comparison",
+    "hold-out": "record episodes of a trained agent to measure world models on",
+    "measure-world-model": "measure an agent's tokenizer and world model on held-out episodes",
     "aggregate": "compute a study's statistics",
     "report": "write reports/summary.pdf and reports/summary.json",
 }
@@ -38,6 +42,8 @@ STAGE_GROUPS = {
     "train-agent": ("variant",),
     "evaluate": ("variant",),
     "play-random": (),
+    "hold-out": ("variant",),
+    "measure-world-model": ("variant",),
 }
 
 
@@ -128,6 +134,10 @@ def _add_run_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         "--game", required=True, help="a game that `irisflow list` prints, or a gymnasium id"
     )
     command.add_argument("--seed", required=True, type=int, help="0 or more")
+    if stage == "measure-world-model":
+        command.add_argument(
+            "--held-out", required=True, type=Path, help="the folder of a recording by `hold-out`"
+        )
     _add_common_arguments(command)
 
 
@@ -197,7 +207,8 @@ def _request(options: argparse.Namespace) -> "RunRequest | StudyRequest":
     if options.command not in STAGE_GROUPS:
         return StudyRequest.checked(stage, options.study, options.scale, *common)
     groups = {_key(group): getattr(options, _key(group)) for group in STAGE_GROUPS[options.command]}
-    return RunRequest.checked(stage, options.scale, options.game, options.seed, *common, **groups)
+    request = RunRequest.checked(stage, options.scale, options.game, options.seed, *common, **groups)
+    return replace(request, held_out=getattr(options, "held_out", None))
 
 
 def _key(words: str) -> str:

@@ -42,7 +42,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "~training.world_model.start_after_epochs", "~training.world_model.steps_per_epoch",
     ),
     "train_agent": (
-        "common", "~common.resume", "collection", "training", "evaluation", "~evaluation.final", "env", "tokenizer",
+        "common", "~common.resume", "collection", "training", "evaluation", "~evaluation.final",
+        "~evaluation.world_model_quality", "env", "tokenizer",
         "world_model", "actor_critic", "initialization", "datasets", "corpus", "wandb", "variant",
     ),
     "evaluate": (
@@ -50,6 +51,15 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "tokenizer", "world_model", "actor_critic", "variant",
     ),
     "play_random": ("common.seed", "env.test", "evaluation.final.num_episodes"),
+    "hold_out": (
+        "common.seed", "common.num_threads", "common.device", "env.train", "evaluation.world_model_quality.held_out",
+        "tokenizer", "world_model", "actor_critic", "variant",
+    ),
+    "measure_world_model": (
+        "common.seed", "common.num_threads", "common.device", "env.train", "evaluation.world_model_quality",
+        "~evaluation.world_model_quality.held_out", "~evaluation.world_model_quality.should",
+        "training.time_limit_is_end", "tokenizer", "world_model", "variant",
+    ),
 }  # fmt: skip
 # Keys that a stage may read but that do not decide its numbers.
 NOT_IN_DIGEST = (
@@ -300,6 +310,12 @@ def _check_agreement(settings: DictConfig) -> None:
         raise ConfigError(
             f"world_model.embed_dim is {settings.world_model.embed_dim}; it must be a multiple of"
             f" world_model.num_heads ({settings.world_model.num_heads})."
+        )
+    context = settings.evaluation.world_model_quality.context
+    if context >= settings.world_model.max_blocks:
+        raise ConfigError(
+            f"evaluation.world_model_quality.context is {context}; allowed: less than world_model.max_blocks"
+            f" ({settings.world_model.max_blocks})."
         )
     if settings.common.sequence_length > settings.world_model.max_blocks:
         raise ConfigError(

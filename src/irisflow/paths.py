@@ -46,6 +46,16 @@ def random_play(scale: str, game: str, seed: int | str) -> Path:
     return RESULTS / scale / "random_play" / game / f"seed-{seed}"
 
 
+def held_out(scale: str, variant: str, game: str, seed: int | str) -> Path:
+    """Return the folder of episodes that the agent of this variant and seed played, for measurements only."""
+    return RESULTS / scale / "held_out" / variant / game / f"seed-{seed}"
+
+
+def world_model_quality(scale: str, variant: str, game: str, seed: int | str) -> Path:
+    """Return the folder of the measurements of an agent's tokenizer and world model."""
+    return RESULTS / scale / "world_model_quality" / variant / game / f"seed-{seed}"
+
+
 def study(scale: str, study: str) -> Path:
     """Return the folder of a study's aggregates."""
     return RESULTS / scale / "studies" / study
@@ -95,6 +105,7 @@ TOKENIZER_FILES = ("tokenizer.safetensors", "metrics.jsonl", *_RECORDS)
 WORLD_MODEL_FILES = ("world_model.safetensors", "metrics.jsonl", *_RECORDS)
 AGENT_FILES = (
     "agent.safetensors",
+    "snapshots.safetensors",
     "metrics.jsonl",
     "timings.jsonl",
     "curve.csv",
@@ -102,5 +113,7 @@ AGENT_FILES = (
     *_RECORDS,
 )
 SCORES_FILES = ("scores.csv", *_RECORDS)
+HELD_OUT_FILES = (EPISODES, *_RECORDS)
+WORLD_MODEL_QUALITY_FILES = ("world_model.csv", "confusion.json", "film.safetensors", *_RECORDS)
 REPORT_FILES = ("summary.pdf", "summary.json", "manifest.json", "figures")
 STUDY_FILES = ("summary.json", "scores.csv", "provenance.json", "manifest.json")

@@ -142,6 +142,27 @@ class FinalEvaluation:
 
 
 @dataclass
+class HeldOut:
+    """Episodes that no training sees: the finished agent plays, with uniformly random actions in between."""
+
+    num_steps: int = bounded(2)
+    epsilon: float = bounded(0, 1)
+    temperature: float = bounded(1e-6)
+
+
+@dataclass
+class WorldModelQuality:
+    """How tokenizer and world model are measured on held-out episodes. `context` and the horizon fill the window."""
+
+    should: bool = MISSING
+    held_out: HeldOut = field(default_factory=HeldOut)
+    context: int = bounded(1)
+    num_starts: int = bounded(1)
+    num_samples: int = bounded(1)
+    num_films: int = bounded(1)
+
+
+@dataclass
 class Evaluation:
     """Evaluation while training, and the final one."""
 
@@ -151,6 +172,8 @@ class Evaluation:
     world_model: WorldModelEvaluation = field(default_factory=WorldModelEvaluation)
     actor_critic: ActorCriticEvaluation = field(default_factory=ActorCriticEvaluation)
     final: FinalEvaluation = field(default_factory=FinalEvaluation)
+    num_snapshots: int = bounded(0)
+    world_model_quality: WorldModelQuality = field(default_factory=WorldModelQuality)
 
 
 @dataclass

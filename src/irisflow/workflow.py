@@ -74,16 +74,45 @@ class StudyPlan:
         return [folder / name for folder in folders for name in paths.SCORES_FILES]
 
     @cached_property
+    def measurements(self) -> list[Path]:
+        """Files of the measurements of all runs' tokenizers and world models; none if the study does not ask for them."""
+        if not self._should_measure:
+            return []
+        folders = [paths.world_model_quality(*run) for run in self.runs]
+        return [folder / name for folder in folders for name in paths.WORLD_MODEL_QUALITY_FILES]
+
+    @property
+    def films(self) -> list[Path]:
+        """What the world models imagined beside what followed, one file a run."""
+        return [file for file in self.measurements if file.name == "film.safetensors"]
+
+    @property
+    def held_out_files(self) -> list[Path]:
+        """Files of the held-out episodes of all games, if anything is measured."""
+        games = self.study.games if self._should_measure else []
+        folders = [self.held_out(scale=self.study.scale, game=game) for game in games]
+        return [folder / name for folder in folders for name in paths.HELD_OUT_FILES]
+
+    def held_out(self, *, scale: str, game: str) -> Path:
+        """Return the folder of the episodes that all world models of a game are measured on.
+
+        The baseline's agent with the lowest seed played them.
+        """
+        return paths.held_out(scale, self.study.baseline, game, min(self.study.seeds))
+
+    @cached_property
     def records(self) -> list[Path]:
         """What the aggregation reads: scores, curves, metrics, and every stage's cost and provenance."""
         folders = [paths.agent(*run) for run in self.runs] + [paths.scores(*run) for run in self.runs]
-        folders += sorted({file.parent for file in (*self.pretrained, *self.random_play)})
+        others = (*self.pretrained, *self.random_play, *self.held_out_files, *self.measurements)
+        folders += sorted({file.parent for file in others})
         kinds = [folder / name for folder in folders for name in ("cost.json", "provenance.json")]
         kinds += [file for file in self.recordings if file.name in ("cost.json", "provenance.json")]
         curves = [paths.agent(*run) / "curve.csv" for run in self.runs]
         metrics = [paths.agent(*run) / "metrics.jsonl" for run in self.runs]
         scores = [file for file in self.scores if file.name == "scores.csv"]
-        return curves + metrics + scores + kinds
+        measured = [file for file in self.measurements if file.name in ("world_model.csv", "confusion.json")]
+        return curves + metrics + scores + measured + kinds
 
     @property
     def has_lost_records(self) -> bool:
@@ -107,7 +136,8 @@ class StudyPlan:
         pretrained = [
             file.parent / name for file in self.pretrained if file.stem in parts for name in parts[file.stem]
         ]
-        files = [*self.recordings, *pretrained, *self.agents, *self.scores, *self.records]
+        measured = [*self.held_out_files, *self.measurements]
+        files = [*self.recordings, *pretrained, *self.agents, *self.scores, *measured, *self.records]
         return list(dict.fromkeys([*files, *(folder / name for name in paths.STUDY_FILES)]))
 
     @property
@@ -151,6 +181,11 @@ class StudyPlan:
         return params.digest_of_values(stage, study_values(self.study, stage))
 
     @property
+    def _should_measure(self) -> bool:
+        settings = params.compose(self.study.choice(self.study.baseline))
+        return bool(settings.evaluation.world_model_quality.should)
+
+    @property
     def _cells(self) -> list[tuple[str, int]]:
         return [(game, seed) for game in self.study.games for seed in self.study.seeds]
 
@@ -173,5 +208,6 @@ def study_values(study: Study, stage: str) -> dict[str, Any]:
         "baseline": study.baseline,
         "seeds": study.seeds,
         "random_play": study.random_play,
+        "world_model_quality": composed[study.baseline].evaluation.world_model_quality.should,
         "bootstrap_reps": study.statistics.bootstrap_reps,
     }

@@ -33,11 +33,12 @@ except IrisflowError as error:
 
 # Not on the jobs' command lines, which Snakemake compares: an override re-plans what reads its key, by the digest.
 os.environ.update(IRISFLOW_OVERRIDES=json.dumps(STUDY.overrides))
-RECORDINGS, PRETRAINED, AGENTS, SCORES = (
+RECORDINGS, PRETRAINED, AGENTS, SCORES, MEASUREMENTS = (
     PLAN.recordings,
     PLAN.pretrained,
     PLAN.agents,
     PLAN.scores,
+    PLAN.measurements,
 )
 
 # `--cores 8` on two cores must not start eight jobs that fight over them: a training job claims its share of what
@@ -75,6 +76,11 @@ def named(function):
 def digest(stage):
     """Return a params function: the digest of what a stage reads for a rule's wildcards."""
     return named(lambda **names: PLAN.digest(stage, **names))
+
+
+def held_out(wildcards):
+    """Return the held-out episodes of a game, and the manifest that vouches for them."""
+    return paths.recorded(PLAN.held_out(scale=wildcards.scale, game=wildcards.game))
 
 
 def records(wildcards):

@@ -21,6 +21,7 @@ class RunRequest:
     game: str
     seed: int
     digest: str
+    held_out: Path | None = None  # the recording that a world model is measured on
     is_planned: bool = False  # whether the pipeline asked for just this digest
 
     @classmethod

@@ -11,10 +11,11 @@ from irisflow.stages.score_rows import Played, score_rows
 from irisflow.stages.session import about, files_of, prepare
 from irisflow.storage import publish
 from irisflow.training.run import train
+from irisflow.training.snapshots import Snapshots
 
 
 def run(request: RunRequest) -> None:
-    """Write the artefact `agent`: weights, metrics, learning curve, reconstructions, cost and provenance."""
+    """Write the artefact `agent`: weights, snapshots, metrics, learning curve, reconstructions, cost, provenance."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
     work = paths.resume(request.stage, request.digest)
     variant, protocol = request.choice.variant or "", settings.collection.test.config
@@ -25,8 +26,21 @@ def run(request: RunRequest) -> None:
             request.open_input(folder, kind=part)
         session = prepare(settings, scale=request.scale, game=request.game)
         what = f"{variant}/{request.game}/seed-{request.seed}"
+        snapshots = Snapshots(
+            session.agent,
+            work / "snapshots",
+            num_epochs=settings.common.epochs,
+            num_snapshots=settings.evaluation.num_snapshots,
+        )
+        snapshots.begin()
         history = train(
-            session.trainer, settings, cost, checkpoint=work / "checkpoints", digest=request.digest, what=what
+            session.trainer,
+            settings,
+            cost,
+            checkpoint=work / "checkpoints",
+            digest=request.digest,
+            what=what,
+            sinks=[snapshots],
         )
         files = files_of(session, settings, history, cost, request.digest)
         curve = score_rows(
@@ -41,7 +55,7 @@ def run(request: RunRequest) -> None:
         )
         publish(
             paths.agent(request.scale, variant, request.game, request.seed),
-            {**files, "curve.csv": curve.encode()},
+            {**files, "curve.csv": curve.encode(), "snapshots.safetensors": snapshots.collected()},
             kind="agent",
             digest=request.digest,
             about=about(session, request.about),
