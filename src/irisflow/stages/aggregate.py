@@ -7,6 +7,8 @@ from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
+from irisflow.statistics.world_model import read_confusion, read_world_model
+from irisflow.statistics.world_model import to_csv as measurements_to_csv
 from irisflow.storage import json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
@@ -24,6 +26,14 @@ def run(request: StudyRequest) -> None:
         Run(variant, game, seed): read_metrics(paths.agent(scale, variant, game, seed) / "metrics.jsonl")
         for scale, variant, game, seed in plan.runs
     }
+    measured = read_world_model(file for file in plan.measurements if file.name == "world_model.csv")
+    confusions = {
+        Run(variant, game, seed): read_confusion(
+            paths.world_model_quality(scale, variant, game, seed) / "confusion.json"
+        )
+        for scale, variant, game, seed in plan.runs
+        if plan.measurements
+    }
     summary = summarise(
         describe(study),
         scores,
@@ -32,12 +42,15 @@ def run(request: StudyRequest) -> None:
         read_provenance(file for file in plan.records if file.name.endswith("provenance.json")),
         metrics=metrics,
         random_play=random_play,
+        world_model=measured,
+        confusions=confusions,
     )
     source = provenance.record(
         request.stage, request.digest, seeds={}, inputs=plan.records, device="cpu", num_threads=1
     )
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
+        "world_model.csv": measurements_to_csv(measured).encode(),
         "summary.json": json_bytes(summary),
         "provenance.json": json_bytes(source),
     }
