@@ -21,6 +21,7 @@ rule report:
     input:
         multiext(str(paths.study(STUDY.scale, STUDY.name)) + "/", *paths.STUDY_FILES),
         PLAN.reconstructions,
+        PLAN.films,
     output:
         pdf="reports/summary.pdf",
         json="reports/summary.json",

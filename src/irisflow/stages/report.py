@@ -23,15 +23,16 @@ def run(request: StudyRequest) -> None:
         summary["study"]["title"] = study.title
     except (OSError, ValueError, KeyError) as error:
         raise DamageError(f"{path} cannot be read: {error}.", path, "unreadable") from None
-    runs = {
-        (variant, game, seed): paths.agent(scale, variant, game, seed)
-        for scale, variant, game, seed in StudyPlan(study).runs
+    plan = StudyPlan(study)
+    reconstructions = {run[1:]: paths.agent(*run) / "reconstructions.safetensors" for run in plan.runs}
+    films = {
+        run[1:]: paths.world_model_quality(*run) / "film.safetensors" for run in plan.runs if plan.films
     }
-    reconstructions = {run: folder / "reconstructions.safetensors" for run, folder in runs.items()}
-    request.check_inputs(list(reconstructions.values()))
-    inputs = {str(file): sha256_of(file) for file in (path, *reconstructions.values())}
+    pictures = [*reconstructions.values(), *films.values()]
+    request.check_inputs(pictures)
+    inputs = {str(file): sha256_of(file) for file in (path, *pictures)}
     with space_errors(paths.REPORTS):
-        build_report(summary, reconstructions, paths.REPORTS)
+        build_report(summary, reconstructions, paths.REPORTS, films=films)
     about = {"study": study.name, "scale": study.scale, "inputs": inputs}
     sha256 = {file.relative_to(paths.REPORTS).as_posix(): sha256_of(file) for file in _made()}
     write_atomically(paths.REPORTS / MANIFEST, manifest_bytes("report", request.digest, about, sha256))
