@@ -23,7 +23,7 @@ PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in document
 RECORDS = [pytest.param(path, id=path.stem) for path in documents() if path.parent.name == "adr"]
 QUOTED = [(page, words) for page in (README, CONTRIBUTING) for words in commands(page)]
 COMMANDS = [pytest.param(words, id=f"{page.stem}: {' '.join(words)}") for page, words in QUOTED]
-TARGETS = {"reports/summary.pdf", "datasets", "pretrained", "agents", "scores"}
+TARGETS = {"reports/summary.pdf", "datasets", "pretrained", "agents", "scores", "measurements"}
 
 
 @pytest.mark.parametrize("page", PAGES)

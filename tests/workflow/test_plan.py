@@ -12,7 +12,8 @@ from workspace import REPORT, STUDY_TITLE, edit, planned, snakemake
 pytestmark = pytest.mark.slow
 LAST = {"aggregate": 1, "report": 1}
 EVALUATED = {"evaluate": 4, **LAST}
-TRAINED = {"train_agent": 4, **EVALUATED}
+MEASURED = {"measure_world_model": 4, **LAST}
+TRAINED = {"train_agent": 4, "hold_out": 2, **MEASURED, **EVALUATED}
 
 
 @pytest.mark.parametrize(("study", "num_games", "num_seeds"), [("atari100k", 26, 5), ("quick", 2, 2)])
@@ -21,7 +22,8 @@ def test_a_study_plans_each_run_once_and_shares_pretraining(
 ) -> None:
     cells = num_games * num_seeds
     pretraining = {"collect": cells, "pretrain_tokenizer": cells, "pretrain_world_model": cells}
-    runs = {"train_agent": 2 * cells, "evaluate": 2 * cells}
+    runs = {rule: 2 * cells for rule in ("train_agent", "evaluate", "measure_world_model")}
+    runs["hold_out"] = num_games
     assert planned(checkout, REPORT, "--config", f"study={study}") == {**pretraining, **runs, **LAST}
 
 
@@ -37,12 +39,16 @@ def test_a_second_run_does_nothing(smoke_run: Path) -> None:
         ("params/scale/smoke.yaml", r"ch: 8\b", "ch: 16", {"pretrain_tokenizer": 2, "pretrain_world_model": 2, **TRAINED}),
         ("params/scale/smoke.yaml", r"num_layers: 1", "num_layers: 2", {"pretrain_world_model": 2, **TRAINED}),
         ("params/scale/smoke.yaml", r"num_episodes: 3", "num_episodes: 4", EVALUATED),
+        ("params/config.yaml", r"num_films: 4", "num_films: 3", MEASURED),
+        ("params/config.yaml", r"epsilon: 0\.3", "epsilon: 0.2", {"hold_out": 2, **MEASURED}),
+        ("params/config.yaml", r"(world_model_quality:.*\n +should: )true", r"\1false", LAST),
         ("params/study/smoke.yaml", STUDY_TITLE, "Another title", {"report": 1}),
         ("params/config.yaml", r"(?m)^common:", "# A remark.\ncommon:", {}),
         ("src/irisflow/reporting/style.py", r"\A", "# A remark.\n", {"report": 1}),
     ],
     ids=[
-        "gamma", "tokenizer width", "world-model depth", "evaluation episodes", "title",
+        "gamma", "tokenizer width", "world-model depth", "evaluation episodes", "films", "held-out policy",
+        "no measurements", "title",
         "comment", "reporting code",
     ],
 )  # fmt: skip
@@ -61,7 +67,8 @@ def test_another_matrix_or_other_statistics_train_nothing_anew(finished: Path) -
 
 
 def test_one_stage_can_be_forced_and_what_stands_on_it_follows(smoke_run: Path) -> None:
-    expected = {"pretrain_tokenizer": 2, "pretrain_world_model": 2, "train_agent": 2, "evaluate": 2, **LAST}
+    later = {rule: 2 for rule in ("pretrain_world_model", "train_agent", "evaluate", "measure_world_model")}
+    expected = {"pretrain_tokenizer": 2, **later, **LAST}
     assert planned(smoke_run, REPORT, "--forcerun", "pretrain_tokenizer") == expected
 
 

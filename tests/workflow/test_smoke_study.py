@@ -33,7 +33,8 @@ def test_the_summary_names_every_game_and_variant(smoke_run: Path) -> None:
 
 def test_every_artefact_is_what_its_manifest_says(smoke_run: Path) -> None:
     manifests = sorted((smoke_run / "results").rglob(MANIFEST))
-    assert len(manifests) >= 2 + 2 + 4 + 4 + 1  # tokenizers, world models, agents, scores, the study
+    # tokenizers, world models, agents, scores, held-out episodes, measurements, the study
+    assert len(manifests) >= 2 + 2 + 4 + 4 + 2 + 4 + 1
     for manifest in manifests:
         content = json.loads(manifest.read_text())
         artefact = open_artefact(manifest.parent, kind=content["kind"])
@@ -70,6 +71,23 @@ def test_pretrained_agents_do_not_start_where_scratch_ones_do(smoke_run: Path) -
         for variant in VARIANTS
     ]
     assert [len(record["inputs"]) for record in provenance] == [0, 2]
+
+
+def test_all_world_models_of_a_game_are_measured_from_before_training_on_on_the_same_held_out_episodes(
+    smoke_run: Path,
+) -> None:
+    for game in GAMES:
+        folder = paths.held_out("smoke", "iris", game, 0)
+        used = set()
+        for variant in VARIANTS:
+            beside = smoke_run / paths.world_model_quality("smoke", variant, game, 0) / "provenance.json"
+            used.add(json.loads(beside.read_text())["inputs"][str(folder / paths.EPISODES)])
+        assert len(used) == 1
+    with (smoke_run / paths.study("smoke", "smoke") / "world_model.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["variant"], row["game"]) for row in rows} == set(RUNS)
+    steps = {variant: {int(r["env_step"]) for r in rows if r["variant"] == variant} for variant in VARIANTS}
+    assert steps == {"iris": {0, 32, 64}, "iris_pretrained": {64, 96, 128}}
 
 
 def test_nothing_is_left_to_resume(smoke_run: Path) -> None:
