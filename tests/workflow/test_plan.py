@@ -22,7 +22,7 @@ def test_a_study_plans_each_run_once_and_shares_pretraining(
 ) -> None:
     cells = num_games * num_seeds
     pretraining = {"collect": cells, "pretrain_tokenizer": cells, "pretrain_world_model": cells}
-    runs = {rule: 2 * cells for rule in ("train_agent", "evaluate", "measure_world_model")}
+    runs = dict.fromkeys(("train_agent", "evaluate", "measure_world_model"), 2 * cells)
     runs["hold_out"] = num_games
     assert planned(checkout, REPORT, "--config", f"study={study}") == {**pretraining, **runs, **LAST}
 
@@ -67,7 +67,7 @@ def test_another_matrix_or_other_statistics_train_nothing_anew(finished: Path) -
 
 
 def test_one_stage_can_be_forced_and_what_stands_on_it_follows(smoke_run: Path) -> None:
-    later = {rule: 2 for rule in ("pretrain_world_model", "train_agent", "evaluate", "measure_world_model")}
+    later = dict.fromkeys(("pretrain_world_model", "train_agent", "evaluate", "measure_world_model"), 2)
     expected = {"pretrain_tokenizer": 2, **later, **LAST}
     assert planned(smoke_run, REPORT, "--forcerun", "pretrain_tokenizer") == expected
 
