@@ -37,11 +37,7 @@ def publish_study() -> Study:
 
 def _publish(folder: Path, plan: StudyPlan, study: Study) -> None:
     kind, names = paths.address(folder) or ("", {})
-    listed = {
-        "recording": paths.RECORDING_FILES, "tokenizer": paths.TOKENIZER_FILES, "world_model": paths.WORLD_MODEL_FILES,
-        "agent": paths.AGENT_FILES, "scores": paths.SCORES_FILES, "random_play": paths.SCORES_FILES,
-        "study": paths.STUDY_FILES,
-    }[kind]  # fmt: skip
+    listed = paths.SCORES_FILES if kind == "random_play" else getattr(paths, f"{kind.upper()}_FILES")
     files = {name: _bytes(folder / name, 200) for name in listed if name != MANIFEST}
     agent = paths.agent(**names) / "agent.safetensors" if kind in ("agent", "scores") else None
     if agent is not None:

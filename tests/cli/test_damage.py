@@ -228,4 +228,5 @@ def test_a_full_disk_is_told_in_one_line_and_the_old_files_stay(
     lines = [line for line in result.stderr.splitlines() if line.startswith("irisflow: ")]
     assert result.returncode == 4 and len(lines) == 1 and "no space left" in lines[0], result.stderr
     assert "Traceback" not in result.stderr
-    assert snapshot(finished) == before
+    after = {name: content for name, content in snapshot(finished).items() if not name.startswith("resume/")}
+    assert after == {name: content for name, content in before.items() if not name.startswith("resume/")}

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 from safetensors.numpy import load as load_safetensors
 
-from irisflow.data.episodes import load_episodes, save_episodes
+from irisflow.data.episodes import decode_episodes, load_episodes, save_episodes
 from irisflow.errors import DataError, IrisflowError, ResourceError
 from irisflow.records import Episode
 
@@ -97,6 +97,33 @@ def test_every_flipped_bit_is_noticed(path) -> None:
         flipped = bytearray(data)
         flipped[place] ^= 1 << int(rng.integers(8))
         refused(path, bytes(flipped))
+
+
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return bytes with a stretch of up to 40 of them overwritten, cut out, doubled, zeroed, or one bit flipped."""
+    begin, length = int(rng.integers(len(data))), int(rng.integers(1, 40))
+    before, piece, after = data[:begin], data[begin : begin + length], data[begin + length :]
+    flipped = bytes([piece[0] ^ 1 << int(rng.integers(8))]) + piece[1:]
+    choices = [rng.bytes(len(piece)), b"", piece + piece, bytes(len(piece)), flipped, piece[::-1]]
+    return before + choices[int(rng.integers(len(choices)))] + after
+
+
+def test_five_hundred_mutations_are_refused_or_change_nothing(path) -> None:
+    whole = path.read_bytes()
+    content = zstandard.ZstdDecompressor().decompress(whole)
+    rng, found = np.random.default_rng(1), 0
+    for number in range(500):
+        # half of them inside a frame whose checksum is right, so that the checks behind it are met
+        data = mutated(whole, rng) if number % 2 else compressed(mutated(content, rng))
+        if data in (whole, compressed(content)):
+            continue
+        try:
+            decode_episodes(data, path)
+        except IrisflowError:
+            found += 1
+        else:
+            assert number % 2 == 0, "only what its checksum vouches for may load"
+    assert found > 300
 
 
 def test_bytes_after_the_end_are_noticed(path) -> None:

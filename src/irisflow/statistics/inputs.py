@@ -62,7 +62,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         row = _parsed(path, line, f", row {row_number}")
         for key in ("epoch", "env_steps"):
             _check_kind(f"{path}, row {row_number}", row, key, (int,))
-        rows.append({key: float(value) for key, value in row.items() if isinstance(value, (int, float))})
+        try:
+            rows.append({key: float(value) for key, value in row.items() if isinstance(value, (int, float))})
+        except OverflowError:
+            raise DataError(
+                f"{path}, row {row_number}: a number is too large. Run its stage again."
+            ) from None
     return rows
 
 
@@ -86,7 +91,7 @@ def _check_kind(where: str, record: dict[str, Any], key: str, allowed: tuple[typ
 def _parsed(path: Path, text: str, row: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}{row}: is not JSON ({error}). Run its stage again.") from None
     if not isinstance(record, dict):
         raise DataError(
