@@ -25,9 +25,7 @@ def run(request: StudyRequest) -> None:
         raise DamageError(f"{path} cannot be read: {error}.", path, "unreadable") from None
     plan = StudyPlan(study)
     reconstructions = {run[1:]: paths.agent(*run) / "reconstructions.safetensors" for run in plan.runs}
-    films = {
-        run[1:]: paths.world_model_quality(*run) / "film.safetensors" for run in plan.runs if plan.films
-    }
+    films = {run[1:]: paths.world_model_quality(*run) / "film.safetensors" for run in plan.runs if plan.films}
     pictures = [*reconstructions.values(), *films.values()]
     request.check_inputs(pictures)
     inputs = {str(file): sha256_of(file) for file in (path, *pictures)}
