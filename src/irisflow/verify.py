@@ -282,8 +282,8 @@ def _locked(
         assert versions is not None
         if output.parts[1:2] == (study.scale,) or (is_reported and output.is_relative_to(places.REPORTS)):
             files = versions.files(output)
-            locked |= files
-            if not files:
+            locked |= files or {}
+            if files is None:
                 _tell_unlisted(result, output, versions)
     return locked, {versions.copy_of(md5): md5 for md5 in locked.values()} if versions else {}
 

@@ -22,31 +22,32 @@ class Versions:
 
     outputs: dict[Path, str]
     cache: Path
-    listings: dict[Path, dict[Path, str]] = field(default_factory=dict)  # what was read so far
+    listings: dict[Path, dict[Path, str] | None] = field(default_factory=dict)  # what was read so far
 
     def copy_of(self, md5: str) -> Path:
         """Return where the cache keeps, or would keep, what has this md5."""
         return self.cache / "files" / "md5" / md5[:2] / md5[2:]
 
-    def files(self, output: Path) -> dict[Path, str]:
-        """Return the md5 of each file of an output; empty if the cache has no whole listing of a folder."""
+    def files(self, output: Path) -> dict[Path, str] | None:
+        """Return the md5 of each file of an output, or None if the cache has no whole listing of a folder."""
         if output not in self.listings:
             self.listings[output] = self._listed(output)
         return self.listings[output]
 
-    def _listed(self, output: Path) -> dict[Path, str]:
+    def _listed(self, output: Path) -> dict[Path, str] | None:
         md5 = self.outputs[output]
         if not md5.endswith(FOLDER):
             return {output: md5}
         data = self.whole_copy(md5)
-        entries = [] if data is None else json.loads(data)
-        return {output / entry["relpath"]: str(entry["md5"]) for entry in entries}
+        if data is None:
+            return None
+        return {output / entry["relpath"]: str(entry["md5"]) for entry in json.loads(data)}
 
     def file(self, path: Path) -> str | None:
         """Return the md5 that `dvc.lock` has for a file, or None."""
         for output in (path, *path.parents):
             if output in self.outputs:
-                return self.files(output).get(path)
+                return (self.files(output) or {}).get(path)
         return None
 
     def whole_copy(self, md5: str) -> bytes | None:

@@ -228,8 +228,9 @@ def edit_in_place(path: Path) -> None:
 def versioned(study: Study) -> Path:
     """The working directory with all files in DVC, `dvc.lock` written."""
     Path("dvc.yaml").write_text(
-        "stages: {all: {cmd: 'true', outs: [data/smoke, results/smoke, reports/summary.json]}}\n"
+        "stages: {all: {cmd: 'true', outs: [data/smoke, results/smoke, leftovers/smoke, reports/summary.json]}}\n"
     )
+    Path("leftovers/smoke").mkdir(parents=True)
     Path(".dvcignore").write_text("*.corrupt-*\n")
     for command in (["init", "--no-scm", "--quiet"], ["commit", "--force", "--quiet"]):
         run(Path(), sys.executable, "-m", "dvc", *command, check=True)
