@@ -145,6 +145,8 @@ MEANINGS = {
     "tokenizer.quantizer.vocab_size": "codes",
     "tokenizer.quantizer.embed_dim": "width of a code",
     "tokenizer.quantizer.beta": "weight of the commitment term",
+    "tokenizer.quantizer.revive_after": "training batches after which an unused code moves onto a latent; 0: never, as IRIS",
+    "tokenizer.reconstruction.l2.weight": "weight of the mean squared difference; not IRIS's",
     "tokenizer.reconstruction.l1.weight": "weight of the mean absolute difference",
     "tokenizer.reconstruction.lpips.weight": "weight of LPIPS; 0: not built",
     "tokenizer.reconstruction.lpips.trunk": "`imagenet` or `shift_tolerant`, see [lpips-weights.md](lpips-weights.md)",

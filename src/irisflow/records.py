@@ -45,8 +45,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """Return the same batch on another device."""
-        present = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{name: x if x is None else x.to(device) for name, x in present.items()})
+        present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(self, **{name: tensor.to(device) for name, tensor in present.items()})
 
     def with_tokens(self, tokens: Int64[Tensor, "batch time tokens"]) -> Self:
         """Return the same batch with the tokens of its observations."""

@@ -202,3 +202,32 @@ def test_a_level_without_blocks_only_changes_the_resolution() -> None:
     images = torch.rand(2, 3, 64, 64)
     assert tokenizer.reconstruct(images).shape == images.shape
     assert not any(len(level.blocks) for level in tokenizer.encoder.levels)
+
+
+def quantizer(*, revive_after: int) -> nn.Module:
+    torch.manual_seed(0)
+    settings = {"name": "vq", "vocab_size": 32, "embed_dim": 4, "beta": 1.0, "revive_after": revive_after}
+    return variants.build("quantizer", settings)
+
+
+def test_unused_codes_move_onto_latents_only_where_that_is_asked_for_and_only_in_training() -> None:
+    latents = 5 + torch.randn(8, 4, 4, 4)
+    for revive_after, training, moves in ((0, True, False), (3, True, True), (3, False, False)):
+        vq = quantizer(revive_after=revive_after).train(training)
+        before = vq.codebook.weight.clone()
+        used = [len(vq(latents).tokens.unique()) for _ in range(6)]
+        assert torch.equal(vq.codebook.weight, before) != moves
+        assert (used[-1] > 4 * used[0]) == moves
+
+
+def test_a_revived_codebook_is_the_same_each_time_and_goes_on_from_its_state() -> None:
+    latents = torch.randn(8, 4, 4, 4)
+    whole, first, rest = (quantizer(revive_after=3).train() for _ in range(3))
+    for _ in range(8):
+        whole(latents)
+    for _ in range(5):
+        first(latents)
+    rest.load_state_dict(first.state_dict())
+    for _ in range(3):
+        rest(latents)
+    assert torch.equal(rest.codebook.weight, whole.codebook.weight)

@@ -13,31 +13,47 @@ from irisflow.tokenizer.quantizers.base import Quantized
 
 @dataclass(frozen=True)
 class Config:
-    """Size of the codebook, and the weight of the term that pulls latents to their codes."""
+    """Size of the codebook, weight of the term that pulls latents to their codes, and what keeps codes in use.
+
+    IRIS does nothing for the last: `revive_after` 0. Else a code that no latent chose in as many training batches
+    moves onto a latent that is far from all codes.
+    """
 
     vocab_size: int
     embed_dim: int
     beta: float
+    revive_after: int = 0
 
 
 def build(config: Config) -> "VectorQuantizer":
     """Return the quantizer."""
-    return VectorQuantizer(config.vocab_size, config.embed_dim, beta=config.beta)
+    sizes = (config.vocab_size, config.embed_dim)
+    return VectorQuantizer(*sizes, beta=config.beta, revive_after=config.revive_after)
 
 
 class VectorQuantizer(nn.Module):
     """A codebook; a latent vector becomes the nearest code."""
 
-    def __init__(self, vocab_size: int, embed_dim: int, *, beta: float) -> None:
+    idle: Tensor
+
+    def __init__(self, vocab_size: int, embed_dim: int, *, beta: float, revive_after: int = 0) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.beta = beta
         self.codebook = nn.Embedding(vocab_size, embed_dim)
         nn.init.uniform_(self.codebook.weight, -1 / vocab_size, 1 / vocab_size)
+        self.revive_after = revive_after
+        if revive_after:
+            self.register_buffer(
+                "idle", torch.zeros(vocab_size, dtype=torch.long)
+            )  # batches since last chosen
 
     def forward(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return the nearest codes; the loss is the codebook term plus beta times the commitment term."""
-        tokens = self._nearest(rearrange(latents, "b e h w -> b (h w) e"))
+        vectors = rearrange(latents, "b e h w -> b (h w) e")
+        tokens = self._nearest(vectors)
+        if self.revive_after and self.training:
+            self._revive(vectors.flatten(0, 1), tokens.flatten())
         codes = self.lookup(tokens, height=latents.shape[2])
         loss = F.mse_loss(codes, latents.detach()) + self.beta * F.mse_loss(latents, codes.detach())
         return Quantized(latents + (codes - latents).detach(), codes, tokens, loss)
@@ -48,6 +64,20 @@ class VectorQuantizer(nn.Module):
         """Return the map of codes that tokens stand for, `height` rows high."""
         codes: Tensor = rearrange(self.codebook(tokens), "b (h w) e -> b e h w", h=height)
         return codes.contiguous()
+
+    @torch.no_grad()
+    def _revive(self, vectors: Float[Tensor, "vectors embed"], tokens: Int64[Tensor, " vectors"]) -> None:
+        """Move codes that have been idle for too long onto the latents farthest from their codes, without a draw.
+
+        At most an eighth of the batch's latents become codes at once.
+        """
+        self.idle += 1
+        self.idle[tokens] = 0
+        distances = (vectors - self.codebook.weight[tokens]).pow(2).sum(-1)
+        farthest = distances.topk(max(1, len(vectors) // 8)).indices
+        dead = (self.idle >= self.revive_after).nonzero().flatten()[: len(farthest)]
+        self.codebook.weight[dead] = vectors[farthest[: len(dead)]]
+        self.idle[dead] = 0
 
     @torch.no_grad()
     def _nearest(self, vectors: Float[Tensor, "batch tokens embed"]) -> Int64[Tensor, "batch tokens"]:
