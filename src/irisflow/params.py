@@ -69,6 +69,7 @@ NOT_IN_DIGEST = (
 GROUP_PLACES = {
     "quantizer": "tokenizer.quantizer",
     "reconstruction": "tokenizer.reconstruction",
+    "control": "training.control",
     "backbone": "world_model.backbone",
     "prediction": "world_model.prediction",
 }

@@ -93,6 +93,16 @@ class ActorCriticTraining(ComponentTraining):
 
 
 @dataclass
+class Control:
+    """What is broken on purpose in the actor-critic's training, to show that learning needs it whole."""
+
+    name: str = MISSING
+    rewards: str = bounded(among=("imagined", "shuffled"))
+    frames: str = bounded(among=("own", "foreign"))
+    world_model: str = bounded(among=("trained", "untrained"))
+
+
+@dataclass
 class Training:
     """The three optimisations of an epoch."""
 
@@ -103,6 +113,7 @@ class Training:
     tokenizer: ComponentTraining = field(default_factory=ComponentTraining)
     world_model: WorldModelTraining = field(default_factory=WorldModelTraining)
     actor_critic: ActorCriticTraining = field(default_factory=ActorCriticTraining)
+    control: Control = field(default_factory=Control)
 
 
 @dataclass

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from torch.testing import assert_close
 from irisflow import variants
 from irisflow.behaviour.actor_critics.base import ActorCritic, PolicyState
 from irisflow.behaviour.agent import Agent, build_agent
-from irisflow.behaviour.imagination import decode_valid, imagine
+from irisflow.behaviour.imagination import decode_valid, imagine, with_shuffled_rewards
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.behaviour.returns import lambda_returns
 from irisflow.records import Batch, Rollout
@@ -271,3 +273,21 @@ def test_there_is_one_optimizer_per_component_and_only_the_world_model_decays(ag
     optimized = {id(p) for o in found.values() for group in o.param_groups for p in group["params"]}
     assert optimized == {id(parameter) for parameter in agent.parameters()}
     assert all(group["lr"] == 1e-3 for o in found.values() for group in o.param_groups)
+
+
+def test_shuffled_rewards_are_the_same_rewards_elsewhere(agent: Agent) -> None:
+    rollout = imagine(agent, left_padded(), horizon=3, generator=generator())
+    rewards = torch.arange(6.0).reshape(2, 3)
+    rollout = replace(rollout, rewards=rewards)
+    shuffled = with_shuffled_rewards(rollout, generator=generator())
+    assert torch.equal(shuffled.rewards.flatten().sort().values, rewards.flatten())
+    assert not torch.equal(shuffled.rewards, rewards)
+    assert torch.equal(shuffled.actions, rollout.actions)
+
+
+def test_foreign_frames_are_those_of_the_next_segment(agent: Agent) -> None:
+    batch = left_padded()
+    own = imagine(agent, batch, horizon=1, generator=generator())
+    foreign = imagine(agent, batch, horizon=1, generator=generator(), sees_foreign_frames=True)
+    assert torch.equal(foreign.observations, own.observations.flip(0))
+    assert_close(foreign.logits, own.logits.flip(0))

@@ -1,5 +1,7 @@
 """Rollouts inside the world model. IRIS, section 2.3."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -13,22 +15,33 @@ from irisflow.tokenizer.tokenizer import Tokenizer
 FRAMES_AT_ONCE = 64  # bounds the memory that reconstructing the burn-in takes
 
 
-def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Generator) -> Rollout:
+def imagine(
+    agent: Agent,
+    batch: Batch,
+    *,
+    horizon: int,
+    generator: torch.Generator,
+    sees_foreign_frames: bool = False,
+) -> Rollout:
     """Return what the policy does and gets in `horizon` imagined steps from the last frame of each segment.
 
     Segments are padded on the left; the frames before the last one burn in the policy. Gradients flow through
-    the policy only. Imagination does not stop at an imagined end. Raises ValueError if the tokenizer or the
-    world model is not in eval mode.
+    the policy only. Imagination does not stop at an imagined end. `sees_foreign_frames` is a negative control: the
+    policy sees the frames of the batch's next segment. Raises ValueError if the tokenizer or the world model is not
+    in eval mode.
     """
     if agent.tokenizer.training or agent.world_model.training:
         raise ValueError("imagination needs tokenizer and world model in eval mode: call .eval() on both")
     past = agent.tokenizer.encode(batch.observations) if batch.tokens is None else batch.tokens
-    policy_state = _burnt_in(agent, past[:, :-1], batch.mask[:, :-1], batch.observations.shape[-1])
+    shift = int(sees_foreign_frames)
+    policy_state = _burnt_in(
+        agent, past[:, :-1].roll(shift, 0), batch.mask[:, :-1].roll(shift, 0), batch.observations.shape[-1]
+    )
     tokens = past[:, -1]
     state = agent.world_model.observe(None, tokens[:, None], batch.actions[:, :0])
     steps = []
     for step in range(horizon):
-        observations = agent.tokenizer.decode(tokens)
+        observations = agent.tokenizer.decode(tokens).roll(shift, 0)
         output, policy_state = agent.actor_critic(observations, policy_state)
         actions = sample_categorical(output.logits.detach(), generator=generator)
         prediction, state = agent.world_model.imagine(
@@ -39,6 +52,12 @@ def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Genera
             (observations, actions, output.logits, output.values, prediction.rewards, prediction.ends)
         )
     return Rollout(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
+
+
+def with_shuffled_rewards(rollout: Rollout, *, generator: torch.Generator) -> Rollout:
+    """Return the rollout with its rewards dealt out anew among all its steps: a negative control."""
+    order = torch.randperm(rollout.rewards.numel(), generator=generator, device=rollout.rewards.device)
+    return replace(rollout, rewards=rollout.rewards.flatten()[order].view_as(rollout.rewards))
 
 
 def decode_valid(

@@ -14,7 +14,7 @@ import torch
 
 from irisflow import faults, interruption, schema
 from irisflow.behaviour.agent import Agent
-from irisflow.behaviour.imagination import imagine
+from irisflow.behaviour.imagination import imagine, with_shuffled_rewards
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.data.collect import Collector, EpisodeResult
 from irisflow.data.replay import ReplayBuffer
@@ -244,6 +244,7 @@ class Trainer:
         training = self.settings.training.actor_critic
         batch_size, length = training.batch_num_samples, training.burn_in + 1
         horizon, sample_by = training.imagine_horizon, sample_rule(self.settings.training)
+        control = self.settings.training.control
         weights = {
             "gamma": training.gamma,
             "lambda_": training.lambda_,
@@ -254,7 +255,15 @@ class Trainer:
             batch = self.encoded_replay.sample(
                 batch_size, length, anchor="end", sample_by=sample_by, rng=self.sample_rng
             )
-            rollout = imagine(self.agent, batch, horizon=horizon, generator=self.imagine_rng)
+            rollout = imagine(
+                self.agent,
+                batch,
+                horizon=horizon,
+                generator=self.imagine_rng,
+                sees_foreign_frames=control.frames == "foreign",
+            )
+            if control.rewards == "shuffled":
+                rollout = with_shuffled_rewards(rollout, generator=self.imagine_rng)
             return actor_critic_loss(rollout, **weights)
 
         return loss
@@ -273,7 +282,8 @@ class Trainer:
     def _train(self, name: str, epoch: OpenEpoch) -> None:
         part, schedule = self.components[name], getattr(self.settings.training, name)
         is_due = self.epoch > schedule.start_after_epochs and schedule.steps_per_epoch
-        if not self.settings.training.should or not is_due:
+        is_frozen = name == "world_model" and self.settings.training.control.world_model == "untrained"
+        if not self.settings.training.should or not is_due or is_frozen:
             return
         with _timed(epoch.report, name):
             what = f"epoch {self.epoch}/{self.settings.common.epochs} {part.name}"
