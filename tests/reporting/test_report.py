@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def summary_of(
     )
 
 
+@cache
 def pages_of(folder: Path) -> list[str]:
     """Return the text of every page, without the breaks that long names may take."""
     reader = PdfReader(folder / "summary.pdf")

@@ -146,7 +146,7 @@ def test_many_games_are_shown_as_their_mean() -> None:
     found = quality_of(summarise(study, episodes, [], [], [], world_model=rows))
     (place,) = found.places
     record = found.scalar("iris", place, "psnr", 1000)
-    assert place.label == "mean over 4 games" and record is not None and record["mean"] == 23.0
+    assert place.label == "Mean over 4 games" and record is not None and record["mean"] == 23.0
 
 
 def test_a_film_ends_with_its_episode_and_its_picture_shows_the_chosen_frames(tmp_path: Path) -> None:

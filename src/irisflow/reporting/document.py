@@ -26,6 +26,7 @@ TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
 FRAME_WIDTHS = {1: 14.2, 2: 14.2, 3: 14.2, 4: 12.6, 5: 12.6}  # three rows of pictures fit on a page
 LARGEST_FRAME_WIDTH = 24.0
+LARGEST_FILM_FRAME_WIDTH = 20.0  # two strips fit on a page
 FEW_GAMES = 3
 MOST_PICTURES_ACROSS = 5
 MANY_PICTURES = 12
@@ -338,7 +339,7 @@ def _film_cell(
         **cell,
         "path": f"/figures/{path.name}",
         "num_shown": len(times),
-        "frame_width": min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / len(times)),
+        "frame_width": min(LARGEST_FILM_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / len(times)),
         "labels": [f"t = {time}" for time in times],
         "text": f"seed {seed}",
     }

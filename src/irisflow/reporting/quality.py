@@ -78,7 +78,7 @@ def quality_of(summary: Summary) -> Quality:
     found = summary["world_model"]
     measured = {record["game"] for record in found["scalars"]}
     games = tuple(game for game in summary["study"]["games"] if game in measured)
-    together = Place(f"mean over {plural(len(games), 'game')}", games)
+    together = Place(f"Mean over {plural(len(games), 'game')}", games)
     return Quality(
         variants=tuple(
             name

@@ -131,9 +131,10 @@ def draw_dynamics(quality: Quality, styles: Mapping[str, Look], place: Place, id
         if earlier
         else ""
     )
+    band = " Band: least to greatest seed." if len(place.games) == 1 else ""
     caption = (
         f"After {plural(quality.context, 'real frame')} the world model goes on alone with the recorded actions, the"
-        f" likeliest token each time (dashed: drawn tokens).{paler} Band: least to greatest seed. Changed tokens: those"
+        f" likeliest token each time (dashed: drawn tokens).{paler}{band} Changed tokens: those"
         " that differ from the last real frame's; a copy gets none of them right."
     )
     return Drawing(identifier, quality_findings.dynamics(quality, place), caption, figure, rows)

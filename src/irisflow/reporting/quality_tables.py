@@ -94,7 +94,10 @@ def _confusion_table(summary: Summary, quality: Quality) -> list[Block]:
             counts = {head: _counts(quality.confusion, name, place, head) for head in CLASSES}
             if any(counts.values()):
                 told = [_told(row) for head in CLASSES for row in counts[head]]
-                rows.append([variant_cell(summary, name), place.label, *told])
+                games = (
+                    place.label if len(place.games) == 1 else f"sum over {plural(len(place.games), 'game')}"
+                )
+                rows.append([variant_cell(summary, name), games, *told])
         rules.append(len(rows) - 1)
     if not rows:
         return []

@@ -85,26 +85,37 @@ def world_model_summary(
 ) -> dict[str, Any]:
     """Return every number averaged over seeds, with the least and the greatest seed; empty without rows.
 
-    `scalars` has one record a number, `curves` one a metric, mode and context over the horizon, `confusion` the
-    finished agents' counts, summed over seeds. Raises DataError for a run that is not the study's.
+    `scalars` has one record a number, `curves` one a metric, mode and context over the horizon (of earlier weights
+    in the mode `greedy` only), `confusion` the finished agents' counts, summed over seeds. Raises DataError for a
+    run that is not the study's.
     """
     if not rows:
         return {}
     _check_belongs(study, rows)
+    last = _last_steps(rows)
     scalars: dict[tuple[Any, ...], list[Measured]] = {}
     curves: dict[tuple[Any, ...], dict[int, list[Measured]]] = {}
     for row in sorted(rows, key=lambda row: [(cell is not None, cell) for cell in row[:-2]]):
         cell = (row.variant, row.game, row.env_step, row.metric)
         if row.horizon is None:
             scalars.setdefault((*cell, row.of_class), []).append(row)
-        else:
+        elif row.mode == "greedy" or row.env_step == last[Run(*row[:3])]:
             curves.setdefault((*cell, row.mode, row.context), {}).setdefault(row.horizon, []).append(row)
     return {
         "num_runs": len({row[:3] for row in rows}),
         "scalars": [_scalar(key, found) for key, found in scalars.items()],
         "curves": [_curve(key, found) for key, found in curves.items()],
-        "confusion": _confusion(rows, confusions),
+        "confusion": _confusion(last, confusions),
     }
+
+
+def _last_steps(rows: Iterable[Measured]) -> dict[Run, int]:
+    """Return after how many steps each run's agent was finished."""
+    last: dict[Run, int] = {}
+    for row in rows:
+        run = Run(*row[:3])
+        last[run] = max(last.get(run, 0), row.env_step)
+    return last
 
 
 def _read_file(path: Path) -> Iterator[tuple[tuple[Path, int], Measured]]:
@@ -190,7 +201,8 @@ def _curve(key: tuple[Any, ...], by_horizon: Mapping[int, Sequence[Measured]]) -
         "mode": mode,
         "context": context,
         "horizon": sorted(by_horizon),
-        **{name: [point[name] for point in points] for name in points[0]},
+        **{name: [point[name] for point in points] for name in ("mean", "least", "greatest")},
+        "num_seeds": min(point["num_seeds"] for point in points),
     }
 
 
@@ -205,12 +217,8 @@ def _over_seeds(rows: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
-def _confusion(rows: Sequence[Measured], confusions: Mapping[Run, Confusions]) -> list[dict[str, Any]]:
+def _confusion(last: Mapping[Run, int], confusions: Mapping[Run, Confusions]) -> list[dict[str, Any]]:
     """Return one record per variant and game: counts of the finished agents, summed over seeds."""
-    last = {Run(*row[:3]): 0 for row in rows}
-    for row in rows:
-        run = Run(*row[:3])
-        last[run] = max(last[run], row.env_step)
     totals: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for run in sorted(last):
         for name, counts in confusions.get(run, {}).get(str(last[run]), {}).items():
