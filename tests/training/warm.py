@@ -56,6 +56,7 @@ TINY = (
     "tokenizer.encoder.config.ch_mult=[1,1,1]",
     "tokenizer.encoder.config.attn_resolutions=[8]",
     "tokenizer.quantizer.embed_dim=8",
+    "tokenizer.quantizer.revive_after=2",
     "tokenizer.embed_dim=8",
     "world_model.embed_dim=8",
     "world_model.num_layers=1",
