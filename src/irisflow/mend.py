@@ -1,6 +1,7 @@
 """What happens to damage that a command met: it is set aside, and one line says how to get a whole one."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from irisflow.errors import DamageError, DataError
@@ -59,10 +60,8 @@ def _is_kept(versions: Versions, folder: Path) -> bool:
     if data is None:
         return False
     kept = json.loads(data)
-    try:
-        if read_manifest(folder / MANIFEST).digest != kept["digest"]:
+    with suppress(DataError):  # there may be no manifest to differ from
+        if read_manifest(folder / MANIFEST).digest != kept.get("digest"):
             return False
-    except DataError:
-        pass  # no manifest to differ from
-    copies = [versions.file(folder / name) for name in kept["sha256"]]
+    copies = [versions.file(folder / name) for name in kept.get("sha256", ())]
     return all(copy is not None and versions.whole_copy(copy) is not None for copy in copies)

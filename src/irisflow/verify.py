@@ -91,7 +91,8 @@ class Inspection:
         """Add a problem unless a hashed file has the hash that `witness` gives it."""
         found = self.hashes.get((path, kind))
         if found is None:
-            self.add(path, "missing", f"{path} is missing; {witness} names it.", expected=expected)
+            state = "cannot be read" if path.exists() else "is missing"
+            self.add(path, "missing", f"{path} {state}; {witness} names it.", expected=expected)
         elif found != expected:
             finding = f"{path} is damaged: its {kind} is {found[:12]}, {witness} has {expected[:12]}."
             self.add(path, kind, finding, mend, expected=expected, found=found)
