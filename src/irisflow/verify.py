@@ -66,6 +66,7 @@ class Inspection:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     versions: Versions | None = None
+    named: set[Path] = field(default_factory=set)  # the paths of the problems
 
     def hash(self, wanted: Iterable[tuple[Path, str]]) -> None:
         """Hash the files that are there and were not hashed yet; `wanted` pairs each with `sha256` or `md5`."""
@@ -82,7 +83,8 @@ class Inspection:
         self, path: Path, reason: str, finding: str, mend: str | None = None, **hashes: str | None
     ) -> None:
         """Add a problem, of which a path has one at most."""
-        if all(problem.path != path for problem in self.problems):
+        if path not in self.named:
+            self.named.add(path)
             self.problems.append(
                 Problem(path, reason, finding, mend or way_out(path, self.versions), **hashes)
             )
@@ -99,7 +101,7 @@ class Inspection:
 
     def has_problem(self, path: Path) -> bool:
         """Return whether a file, or the artefact that it belongs to, was found damaged."""
-        return any(problem.path in (path, *path.parents) for problem in self.problems)
+        return not self.named.isdisjoint((path, *path.parents))
 
     @property
     def files(self) -> set[Path]:

@@ -14,7 +14,7 @@ from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
 from irisflow.statistics.scores import read_scores
 from irisflow.storage import MANIFEST, open_artefact, publish, read_manifest, verify
 
-NUM_MUTATIONS = 300
+NUM_MUTATIONS = 200
 COST = {
     "stage": "evaluate", "variant": "iris", "game": "Pong", "seed": 0, "run_id": "iris/Pong/seed-0", "wall_s": 1.25,
     "env_steps": 0, "num_updates": {}, "peak_rss_mb": 500.5, "device": "cpu", "parameters": None,
