@@ -88,3 +88,13 @@ def test_damaged_snapshots_are_refused(tmp_path: Path) -> None:
     (tmp_path / "snapshots.safetensors").write_bytes(b"other")
     with pytest.raises(DataError, match="damaged"):
         list(read_snapshots(tmp_path / "snapshots.safetensors"))
+
+
+def test_a_snapshot_damaged_before_the_run_ended_is_refused(tmp_path: Path) -> None:
+    snapshots = snapshots_of(session(), tmp_path)
+    weights = tmp_path / "snapshots" / "epoch-00000" / "weights.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"epoch-00000/weights\.safetensors"):
+        snapshots.collected()

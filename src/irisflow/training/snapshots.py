@@ -10,16 +10,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from irisflow.behaviour.agent import Agent
-from irisflow.storage import verify, write_atomically
+from irisflow.storage import open_artefact, publish, verify
 from irisflow.training.metrics import Metrics
 
 PARTS = ("tokenizer", "world_model")
 LEFT_OUT = "tokenizer.reconstruction."  # the loss's own networks
 STEPS = "env_steps"
+WEIGHTS = "weights.safetensors"
 
 
 class Snapshots:
-    """Writes one file per moment while training goes on: before the first epoch, then after evenly spaced ones.
+    """Writes one folder per moment while training goes on: before the first epoch, then after evenly spaced ones.
 
     A metrics sink: sinks are told of an epoch before its checkpoint is written, so a run that was killed and goes on
     has the snapshots of one that was not. The finished agent is no snapshot.
@@ -44,20 +45,22 @@ class Snapshots:
                 if name.startswith(tuple(f"{part}." for part in PARTS)) and not name.startswith(LEFT_OUT)
             }
             content[STEPS] = torch.tensor(int(metrics[STEPS]))
-            write_atomically(self._path(epoch), save({f"{_prefix(epoch)}{k}": v for k, v in content.items()}))
+            weights = save({f"{_prefix(epoch)}{k}": v for k, v in content.items()})
+            about = {"epoch": epoch}
+            publish(self._path(epoch), {WEIGHTS: weights}, kind="snapshot", digest="", about=about)
 
     def close(self) -> None:
         """Do nothing: every snapshot is on disk."""
 
     def collected(self) -> bytes:
-        """Return all snapshots as one safetensors file."""
+        """Return all snapshots as one safetensors file. Raises DataError if one is damaged or missing."""
         tensors: dict[str, Tensor] = {}
         for epoch in self.epochs:
-            tensors |= load(self._path(epoch).read_bytes())
+            tensors |= load(open_artefact(self._path(epoch), kind="snapshot").read(WEIGHTS))
         return save(tensors)
 
     def _path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:05}.safetensors"
+        return self.folder / f"epoch-{epoch:05}"
 
 
 def read_snapshots(path: Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
