@@ -23,14 +23,14 @@ def catalogue_text() -> str:
     listing = catalogue()
     lines = ["variants"]
     lines += [
-        f"  {name:<24} {_content('variant', name)['variant']['question']}" for name in listing["variants"]
+        f"  {name:<30} {_content('variant', name)['variant']['question']}" for name in listing["variants"]
     ]
     lines += ["", "studies"]
-    lines += [f"  {name:<24} {_content('study', name)['title']}" for name in listing["studies"]]
+    lines += [f"  {name:<30} {_content('study', name)['title']}" for name in listing["studies"]]
     lines += ["", "scales"]
-    lines += [f"  {name:<24} {_content('scale', name)['note']}" for name in listing["scales"]]
+    lines += [f"  {name:<30} {_content('scale', name)['note']}" for name in listing["scales"]]
     lines += ["", "parts"]
-    lines += [f"  {family:<24} {', '.join(found)}" for family, found in listing["families"].items()]
+    lines += [f"  {family:<30} {', '.join(found)}" for family, found in listing["families"].items()]
     lines += ["", "games", *_wrapped(listing["games"])]
     return "\n".join(lines)
 

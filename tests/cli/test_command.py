@@ -50,7 +50,7 @@ def test_the_catalogue_as_json_has_all_kinds(capsys: pytest.CaptureFixture[str])
     assert set(listing["families"]) == set(variants.FAMILIES)
     assert {"iris", "iris_pretrained"} <= set(listing["variants"])
     assert {"atari100k", "quick", "smoke"} <= set(listing["studies"])
-    assert listing["scales"] == ["full", "quick", "smoke"]
+    assert listing["scales"] == ["catch", "full", "quick", "smoke"]
     assert len(listing["games"]) == 27
 
 
@@ -80,7 +80,8 @@ def test_a_variant_names_parts_and_never_reaches_inside_one(path: Path) -> None:
     assert set(content["variant"]) == {"name", "axis", "question"}
     for choice in content["defaults"]:
         ((group, name),) = choice.items()
-        assert group.startswith("override /") and name in params.names(group.removeprefix("override /"))
+        kind = group.removeprefix("override /")
+        assert group.startswith("override /") and name in params.names(kind.partition("@")[0])
 
 
 @pytest.mark.parametrize("name", params.names("study"))
