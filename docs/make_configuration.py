@@ -121,7 +121,9 @@ MEANINGS = {
     "evaluation.world_model_quality.held_out.num_steps": "agent steps of the held-out recording",
     "evaluation.world_model_quality.held_out.epsilon": "probability of a uniformly random action in it",
     "evaluation.world_model_quality.held_out.temperature": "the player's logits are divided by it",
-    "evaluation.world_model_quality.context": "real frames before an open-loop forecast, beside 1; less than `world_model.max_blocks`",
+    "evaluation.world_model_quality.context": (
+        "real frames before an open-loop forecast, beside 1; less than `world_model.max_blocks`"
+    ),
     "evaluation.world_model_quality.num_starts": "open-loop forecasts, evenly spread over the recording",
     "evaluation.world_model_quality.num_samples": "draws of each forecast",
     "evaluation.world_model_quality.num_films": "forecasts kept as pictures",
@@ -215,7 +217,8 @@ part of the tokenizer or world model. (A changed tokenizer that is pretrained de
 The columns: **`full`** is the value at scale `full`: IRIS's, apart from `common.device`, `wandb` and the default game;
 a name in *italics* is a key that IRIS does not have. **Stages** are those that are given the key: C `collect`,
 T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`, R `play_random`,
-H `hold_out`, M `measure_world_model`. A changed value plans these stages again, and what stands on them; except {not_in_digest}, which are in no digest.
+H `hold_out`, M `measure_world_model`. A changed value plans these stages again, and what stands on them; except
+{not_in_digest}, which are in no digest.
 A key marked **no effect** is accepted so that IRIS's command lines work. It changes no number.
 """
 STUDY = """
