@@ -5,9 +5,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from irisflow.statistics import exact, permutation
-
-NAMES = ("agent", "random")
+from irisflow.statistics import exact
 
 
 def brute_force(games: list[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -24,7 +22,9 @@ def brute_force(games: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return float(np.mean(outcomes))
 
 
-@pytest.mark.parametrize("counts", [[(1, 3)], [(2, 3), (3, 2)], [(1, 4), (2, 2), (3, 1)]], ids=str)
+@pytest.mark.parametrize(
+    "counts", [[(1, 3)], [(3, 3), (3, 3)], [(2, 3), (3, 2)], [(1, 4), (2, 2), (3, 1)]], ids=str
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_p_is_that_of_all_deals_with_ties_and_other_run_counts_in_each_game(
     counts: list[tuple[int, int]], seed: int
@@ -35,19 +35,17 @@ def test_p_is_that_of_all_deals_with_ties_and_other_run_counts_in_each_game(
     assert found.is_exact and found.p == pytest.approx(brute_force(games))
 
 
-def test_with_equal_run_counts_it_is_the_test_of_the_comparisons() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(0.5, 1, (3, 3)), rng.normal(0, 1, (3, 3))
-    found = exact.stratified_test([(x[:, game], y[:, game]) for game in range(3)])
-    expected = permutation.improvement_test(x, y, names=NAMES)
-    assert found.p == pytest.approx(expected.p)
-    assert (found.num_splits, found.smallest_p) == (expected.num_splits, expected.smallest_p)
+def test_identical_variants_have_p_one() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    assert exact.stratified_test([(runs, runs.copy()) for runs in x]).p == pytest.approx(1.0, abs=1e-12)
 
 
 def test_complete_separation_gives_the_smallest_p() -> None:
     found = exact.stratified_test([(np.arange(3.0) + 99, np.arange(20.0))])
     assert found.p == pytest.approx(2 / 1771) and found.smallest_p == pytest.approx(2 / 1771)
-    assert permutation.smallest_p(1, 2, 1) == pytest.approx(2 / 3)
+    assert exact.smallest_p(3) == pytest.approx(2 / 3)
+    equal = exact.stratified_test([(np.arange(3.0) + 10, np.arange(3.0))])
+    assert equal.num_splits == 20 and equal.p == pytest.approx(equal.smallest_p) == pytest.approx(0.1)
 
 
 def test_drawn_sums_give_nearly_the_exact_p(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,12 +58,36 @@ def test_drawn_sums_give_nearly_the_exact_p(monkeypatch: pytest.MonkeyPatch) -> 
     assert drawn.p == pytest.approx(counted.p, abs=0.02)
 
 
-def test_the_test_keeps_its_level_with_few_agents_against_many_random_runs() -> None:
+@pytest.mark.parametrize(
+    ("num_games", "num_x", "num_y"), [(2, 3, 20), (5, 2, 2)], ids=["many-random-runs", "equal-runs"]
+)
+def test_the_test_keeps_its_level_and_finds_a_planted_difference(
+    num_games: int, num_x: int, num_y: int
+) -> None:
     false_wins, wins = 0, 0
     for draw in range(200):
         rng = np.random.default_rng(draw)
-        games = [(rng.normal(0, 1, 3), rng.normal(0, 1, 20)) for _ in range(2)]
+        games = [(rng.normal(0, 1, num_x), rng.normal(0, 1, num_y)) for _ in range(num_games)]
         false_wins += exact.stratified_test(games).p < 0.05
         wins += exact.stratified_test([(x + 2, y) for x, y in games]).p < 0.05
     assert false_wins / 200 <= 0.085
     assert wins / 200 >= 0.8
+
+
+def test_the_smallest_p_and_the_seeds_that_it_takes() -> None:
+    assert exact.smallest_p(20) == pytest.approx(0.1)
+    assert exact.smallest_p(1) == exact.smallest_p(2) == 1.0
+    assert exact.smallest_p(252**26) < 1e-60
+    assert exact.seeds_needed(1, 1) == 4
+    assert exact.seeds_needed(1, 2) == 5
+    assert exact.seeds_needed(26, 2) == 1
+
+
+@pytest.mark.parametrize("num_games", [1, 3])
+def test_the_needed_seeds_reach_the_level_and_one_fewer_does_not(num_games: int) -> None:
+    def separated(num_seeds: int) -> float:
+        runs = np.arange(float(num_seeds))
+        return exact.stratified_test([(runs + 99, runs)] * num_games).p
+
+    needed = exact.seeds_needed(num_games, 2)
+    assert 2 * separated(needed) < 0.05 <= 2 * separated(needed - 1)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from irisflow.games import ATARI_100K
-from irisflow.statistics.permutation import LEVEL, seeds_needed
+from irisflow.statistics.exact import seeds_needed
+from irisflow.statistics.permutation import LEVEL
 from irisflow.statistics.study import StudyDescription
 
 IRIS_EPISODES = 100

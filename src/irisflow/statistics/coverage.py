@@ -1,6 +1,6 @@
 """Which runs of a study are there, and which block of them the aggregates can use."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from irisflow.errors import DataError
@@ -17,16 +17,23 @@ class Block:
     seeds: tuple[int, ...]
 
 
+def check_runs(study: StudyDescription, runs: Iterable[Run], *, what: str) -> None:
+    """Raise DataError for a run, of which there are `what`, whose variant, game or seed is not of the study."""
+    allowed = {"variant": study.variant_names, "game": study.games, "seed": study.seeds}
+    for run in dict.fromkeys(runs):
+        for column, values in allowed.items():
+            if (found := getattr(run, column)) not in values:
+                raise DataError(
+                    f"{what} of study {study.name}, run {run.variant}/{run.game}/seed-{run.seed}, column {column}:"
+                    f" found {found!r}, allowed: {', '.join(map(str, values))}."
+                    f" Give the report this study's {what} only."
+                )
+
+
 def check_belongs(study: StudyDescription, episodes: Collection[EpisodeScore]) -> None:
     """Raise DataError for a score that is not of the study, and for a variant without final scores."""
-    allowed = {"variant": study.variant_names, "game": study.games, "seed": study.seeds}
-    for episode in episodes:
-        for column, values in allowed.items():
-            if (found := getattr(episode, column)) not in values:
-                raise DataError(
-                    f"scores of study {study.name}, run {episode.run_id}, column {column}: found {found!r},"
-                    f" allowed: {', '.join(map(str, values))}. Give the report this study's scores only."
-                )
+    runs = (Run(episode.variant, episode.game, episode.seed) for episode in episodes)
+    check_runs(study, runs, what="scores")
     present = {episode.variant for episode in episodes if episode.split == "final"}
     for name in study.variant_names:
         if name not in present:

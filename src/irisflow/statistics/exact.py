@@ -7,15 +7,26 @@ deal out the labels are counted by dynamic programming instead of one by one. Ga
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-from irisflow.statistics.permutation import NUM_DRAWS, PermutationTest
+from irisflow.statistics.permutation import LEVEL, NUM_DRAWS
 
 MOST_SUMS = 50_000
 Runs = Float[np.ndarray, " _"]  # games may differ in their number of runs
 Chances = Float[np.ndarray, " _"]
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """A two-sided test's outcome. `smallest_p` is the least p that this many seeds and games can give."""
+
+    p: float
+    smallest_p: float
+    is_exact: bool
+    num_splits: int
 
 
 def stratified_improvement(games: Sequence[tuple[Runs, Runs]]) -> float:
@@ -36,12 +47,22 @@ def stratified_test(games: Sequence[tuple[Runs, Runs]]) -> PermutationTest:
     observed = sum(int(_net_wins(x, y).sum()) * step for (x, y), step in zip(games, steps, strict=True))
     splits = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in games)
     if 2 * len(games) * unit > MOST_SUMS:
-        return PermutationTest(_sampled_p(chances, steps, observed), _smallest_p(splits), False, splits)
-    return PermutationTest(_exact_p(chances, steps, observed), min(1.0, 2 / splits), True, splits)
+        smallest = max(1 / (NUM_DRAWS + 1), smallest_p(splits))
+        return PermutationTest(_sampled_p(chances, steps, observed), smallest, False, splits)
+    return PermutationTest(_exact_p(chances, steps, observed), smallest_p(splits), True, splits)
 
 
-def _smallest_p(splits: int) -> float:
-    return max(1 / (NUM_DRAWS + 1), min(1.0, 2 / splits))
+def smallest_p(num_splits: int) -> float:
+    """Return the least two-sided p value that so many ways to deal out the labels can give."""
+    return min(1.0, 2 / num_splits)
+
+
+def seeds_needed(num_games: int, num_comparisons: int, level: float = LEVEL) -> int:
+    """Return the fewest seeds per game with which the Holm-adjusted test can reach the level."""
+    num_seeds = 1
+    while num_comparisons * smallest_p(math.comb(2 * num_seeds, num_seeds) ** num_games) >= level:
+        num_seeds += 1
+    return num_seeds
 
 
 def _exact_p(chances: Sequence[Chances], steps: Sequence[int], observed: int) -> float:

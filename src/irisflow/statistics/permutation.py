@@ -1,21 +1,19 @@
-"""Permutation tests of a variant against the baseline: labels are permuted within each game.
+"""What decides between variants beside the test itself (`exact`), and the p value of a difference of IQMs.
 
-Of the decision rules tried on public Atari-100k scores, the permutation test on the probability of
-improvement is the one that keeps its level with few seeds and still has power; overlapping intervals do
-neither.
+Of the decision rules tried on public Atari-100k scores, the permutation test on the probability of improvement is the
+one that keeps its level with few seeds and still has power; overlapping intervals do neither.
 """
 
 import math
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from irisflow.statistics.aggregate import iqm, iqm_of_columns, probability_of_improvement
+from irisflow.statistics.aggregate import iqm, iqm_of_columns
 
 MAX_EXACT_SPLITS = 20_000
 NUM_DRAWS = 10_000
@@ -24,50 +22,19 @@ TOLERANCE = 1e-12
 LEVEL = 0.05
 RunsX = Float[np.ndarray, "runs_x games"]
 RunsY = Float[np.ndarray, "runs_y games"]
-Statistic = Callable[
-    [Float[np.ndarray, "splits runs games"], Float[np.ndarray, "splits runs games"]], np.ndarray
-]
 
 
-@dataclass(frozen=True)
-class PermutationTest:
-    """A two-sided test's outcome. `smallest_p` is the least p that this many seeds and games can give."""
-
-    p: float
-    smallest_p: float
-    is_exact: bool
-    num_splits: int
-
-
-def improvement_test(x: RunsX, y: RunsY, *, names: tuple[str, str]) -> PermutationTest:
-    """Return the test of "the probability of improvement is one half"."""
-    return _permute(x, y, _improvements, abs(probability_of_improvement(x, y) - 0.5), names)
-
-
-def iqm_test(x: RunsX, y: RunsY, *, names: tuple[str, str]) -> PermutationTest:
-    """Return the test of "the IQMs are equal"."""
-    return _permute(x, y, _iqm_differences, abs(iqm(x) - iqm(y)), names)
-
-
-def num_splits(num_x: int, num_y: int, num_games: int) -> int:
-    """Return in how many ways labels can be dealt out within the games."""
-    return int(math.comb(num_x + num_y, num_x) ** num_games)
-
-
-def smallest_p(num_x: int, num_y: int, num_games: int) -> float:
-    """Return the least two-sided p value that the test on the probability of improvement can give."""
-    splits = num_splits(num_x, num_y, num_games)
-    if splits > MAX_EXACT_SPLITS:
-        return 1 / (NUM_DRAWS + 1)
-    return min(1.0, 2 / splits)
-
-
-def seeds_needed(num_games: int, num_comparisons: int, level: float = LEVEL) -> int:
-    """Return the fewest seeds per game with which the Holm-adjusted test can reach the level."""
-    num_seeds = 1
-    while num_comparisons * smallest_p(num_seeds, num_seeds, num_games) >= level:
-        num_seeds += 1
-    return num_seeds
+def iqm_p(x: RunsX, y: RunsY, *, names: tuple[str, str]) -> float:
+    """Return the two-sided p value of "the IQMs are equal": of all splits, or of drawn ones where they are too many."""
+    pooled, observed = np.concatenate([x, y]), abs(iqm(x) - iqm(y))
+    splits = math.comb(len(pooled), len(x)) ** x.shape[1]
+    is_exact = splits <= MAX_EXACT_SPLITS
+    draws = _all_splits(x, y, splits) if is_exact else _random_splits(x, y, names)
+    num_extreme = 0
+    for start in range(0, len(draws), DRAWS_AT_ONCE):
+        left, right = _dealt(pooled, draws[start : start + DRAWS_AT_ONCE], len(x))
+        num_extreme += int((np.abs(_iqms(left) - _iqms(right)) >= observed - TOLERANCE).sum())
+    return num_extreme / splits if is_exact else (num_extreme + 1) / (NUM_DRAWS + 1)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -88,21 +55,6 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     if comparison["p_holm"] >= LEVEL:
         return "not separated"
     return "better" if comparison["improvement"]["value"] > 0.5 else "worse"
-
-
-def _permute(
-    x: RunsX, y: RunsY, statistic: Statistic, observed: float, names: tuple[str, str]
-) -> PermutationTest:
-    pooled = np.concatenate([x, y])
-    splits = num_splits(len(x), len(y), x.shape[1])
-    is_exact = splits <= MAX_EXACT_SPLITS
-    draws = _all_splits(x, y, splits) if is_exact else _random_splits(x, y, names)
-    num_extreme = 0
-    for start in range(0, len(draws), DRAWS_AT_ONCE):
-        left, right = _dealt(pooled, draws[start : start + DRAWS_AT_ONCE], len(x))
-        num_extreme += int((np.abs(statistic(left, right)) >= observed - TOLERANCE).sum())
-    p = num_extreme / splits if is_exact else (num_extreme + 1) / (NUM_DRAWS + 1)
-    return PermutationTest(p, smallest_p(len(x), len(y), x.shape[1]), is_exact, splits)
 
 
 def _all_splits(x: RunsX, y: RunsY, splits: int) -> Int[np.ndarray, "splits runs games"]:
@@ -128,20 +80,6 @@ def _dealt(
 ) -> tuple[Float[np.ndarray, "splits runs_x games"], Float[np.ndarray, "splits runs_y games"]]:
     dealt = np.take_along_axis(pooled[None], orders, axis=1)
     return dealt[:, :num_x], dealt[:, num_x:]
-
-
-def _improvements(
-    x: Float[np.ndarray, "splits runs_x games"], y: Float[np.ndarray, "splits runs_y games"]
-) -> Float[np.ndarray, "splits"]:
-    """Return PoI - 1/2 of every split."""
-    signs = np.sign(x[:, :, None] - y[:, None, :])
-    return np.asarray(0.5 * signs.mean(axis=(1, 2, 3)))
-
-
-def _iqm_differences(
-    x: Float[np.ndarray, "splits runs_x games"], y: Float[np.ndarray, "splits runs_y games"]
-) -> Float[np.ndarray, "splits"]:
-    return np.asarray(_iqms(x) - _iqms(y))
 
 
 def _iqms(sample: Float[np.ndarray, "splits runs games"]) -> Float[np.ndarray, "splits"]:

@@ -15,6 +15,7 @@ from irisflow.statistics.account import cost_summary, provenance_summary, traini
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
+from irisflow.statistics.exact import stratified_test
 from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
@@ -198,7 +199,7 @@ def _comparison(
     study: StudyDescription,
 ) -> dict[str, Any]:
     names, reps = (name, baseline), study.bootstrap_reps
-    test = permutation.improvement_test(*raw, names=names)
+    test = stratified_test(list(zip(raw[0].T, raw[1].T, strict=True)))
     improvement = aggregate.improvement(*raw, names=names, reps=reps)
     per_game = aggregate.improvement_per_game(*raw).tolist()
     record = {
@@ -211,7 +212,7 @@ def _comparison(
     }
     if normalised[0].size:
         record["iqm_difference"] = asdict(aggregate.iqm_difference(*normalised, names=names, reps=reps))
-        record["p_iqm"] = permutation.iqm_test(*normalised, names=names).p
+        record["p_iqm"] = permutation.iqm_p(*normalised, names=names)
     return record
 
 

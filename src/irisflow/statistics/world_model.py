@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from irisflow.errors import DataError, nearest
+from irisflow.statistics.coverage import check_runs
 from irisflow.statistics.scores import Run
 from irisflow.statistics.study import StudyDescription
 
@@ -91,7 +92,7 @@ def world_model_summary(
     """
     if not rows:
         return {}
-    _check_belongs(study, rows)
+    check_runs(study, (Run(row.variant, row.game, row.seed) for row in rows), what="world-model measurements")
     last = _last_steps(rows)
     scalars: dict[tuple[Any, ...], list[Measured]] = {}
     curves: dict[tuple[Any, ...], dict[int, list[Measured]]] = {}
@@ -165,17 +166,6 @@ def _error(place: tuple[Path, int], column: str, found: object, allowed: str) ->
     return DataError(
         f"{place[0]}, row {place[1]}, column {column}: found {found!r}, allowed: {allowed}. {MEND}"
     )
-
-
-def _check_belongs(study: StudyDescription, rows: Iterable[Measured]) -> None:
-    allowed = {"variant": study.variant_names, "game": study.games, "seed": study.seeds}
-    for row in rows:
-        for column, values in allowed.items():
-            if (found := getattr(row, column)) not in values:
-                raise DataError(
-                    f"world-model measurements of study {study.name}, column {column}: found {found!r}, allowed:"
-                    f" {', '.join(map(str, values))}. Give the report this study's measurements only."
-                )
 
 
 def _scalar(key: tuple[Any, ...], rows: Sequence[Measured]) -> dict[str, Any]:
