@@ -291,3 +291,13 @@ def test_foreign_frames_are_those_of_the_next_segment(agent: Agent) -> None:
     foreign = imagine(agent, batch, horizon=1, generator=generator(), sees_foreign_frames=True)
     assert torch.equal(foreign.observations, own.observations.flip(0))
     assert_close(foreign.logits, own.logits.flip(0))
+
+
+def test_one_segment_alone_has_no_foreign_frames(agent: Agent) -> None:
+    batch = left_padded()
+    alone = Batch(
+        *(getattr(batch, name)[1:] for name in ("observations", "actions", "rewards", "ends", "mask"))
+    )
+    with pytest.raises(ValueError, match="2 segments or more"):
+        imagine(agent, alone, horizon=1, generator=generator(), sees_foreign_frames=True)
+    assert imagine(agent, alone, horizon=1, generator=generator()).actions.shape == (1, 1)

@@ -27,12 +27,14 @@ def imagine(
 
     Segments are padded on the left; the frames before the last one burn in the policy. Gradients flow through
     the policy only. Imagination does not stop at an imagined end. `sees_foreign_frames` is a negative control: the
-    policy sees the frames of the batch's next segment. Raises ValueError if the tokenizer or the world model is not
-    in eval mode.
+    policy sees the frames of another segment of the batch. Raises ValueError if that has only one segment, or if the
+    tokenizer or the world model is not in eval mode.
     """
     if agent.tokenizer.training or agent.world_model.training:
         raise ValueError("imagination needs tokenizer and world model in eval mode: call .eval() on both")
     past = agent.tokenizer.encode(batch.observations) if batch.tokens is None else batch.tokens
+    if sees_foreign_frames and len(batch.mask) == 1:
+        raise ValueError("foreign frames need a batch of 2 segments or more: this one has 1")
     shift = int(sees_foreign_frames)
     policy_state = _burnt_in(
         agent, past[:, :-1].roll(shift, 0), batch.mask[:, :-1].roll(shift, 0), batch.observations.shape[-1]

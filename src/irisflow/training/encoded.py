@@ -40,6 +40,8 @@ class EncodedReplay:
 
         Raises ValueError if the tokenizer is not in eval mode.
         """
+        if self.tokenizer.training:
+            raise ValueError("tokens are made by a tokenizer in eval mode: call .eval() on it")
         batch = self.replay.sample(num, length, anchor=anchor, sample_by=sample_by, rng=rng).to(self.device)
         assert batch.slots is not None  # the buffer always says
         return batch.with_tokens(self._tokens_of(batch.slots) * batch.mask[..., None])
@@ -54,8 +56,6 @@ class EncodedReplay:
 
     @torch.no_grad()
     def _encode(self, group: int) -> None:
-        if self.tokenizer.training:
-            raise ValueError("tokens are made by a tokenizer in eval mode: call .eval() on it")
         frames = self.replay.frames(group * FRAMES_AT_ONCE, FRAMES_AT_ONCE).to(self.device)
         first = group * FRAMES_AT_ONCE
         self._tokens[first : first + len(frames)] = self.tokenizer.encode(frames)
