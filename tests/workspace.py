@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,30 @@ def run(
     )
     assert not check or result.returncode == 0, f"{command} failed:\n{result.stdout}\n{result.stderr}"
     return result
+
+
+def start(folder: Path, *command: str, has_own_session: bool = False) -> "subprocess.Popen[str]":
+    """Return a command that runs; in a session of its own, a signal to its group reaches nobody else."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=has_own_session,
+    )
+
+
+def wait_for(pattern: str, folder: Path, process: "subprocess.Popen[str]") -> Path:
+    """Return the file once it is there, while the process still runs."""
+    give_up = time.monotonic() + 300
+    while time.monotonic() < give_up:
+        if found := [path for path in folder.glob(pattern) if path.stat().st_size]:
+            return found[0]
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError(f"{pattern} never came")
 
 
 def irisflow(folder: Path, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:

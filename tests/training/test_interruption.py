@@ -2,17 +2,15 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from irisflow import interruption, paths
 from irisflow.interruption import Interrupted
-from workspace import copy_checkout, environment, snakemake
+from workspace import copy_checkout, snakemake, start, wait_for
 
 COMPARED = ("agent.safetensors", "metrics.jsonl", "curve.csv", "reconstructions.safetensors", "params.yaml")
 
@@ -21,20 +19,10 @@ COMPARED = ("agent.safetensors", "metrics.jsonl", "curve.csv", "reconstructions.
 def test_a_study_stopped_by_ctrl_c_goes_on_with_a_second_snakemake(smoke_run: Path, tmp_path: Path) -> None:
     folder, agent = copy_checkout(tmp_path / "study"), paths.agent("smoke", "iris", "Catch", 0)
     command = (sys.executable, "-m", "snakemake", str(agent / "manifest.json"), "--cores", "2")
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    while not list(folder.glob("resume/train_agent-*/checkpoints/generation-*")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    process = start(folder, *command, has_own_session=True)
+    wait_for("resume/train_agent-*/checkpoints/generation-*/manifest.json", folder, process)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=300)
+    output = process.communicate(timeout=300)
     assert process.returncode != 0 and not (folder / agent).exists(), output
     (work,) = folder.glob("resume/train_agent-*")
     assert len(list(work.glob("checkpoints/generation-*"))) == 2, "that of epoch 1, and that of the stop"

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from irisflow.stages.session import Session, prepare, weights_of
 from irisflow.training.checkpoint import Checkpoint, Checkpoints, as_arrays
 from irisflow.training.device import computing_context
 from irisflow.training.run import History, train
-from workspace import copy_checkout, environment, irisflow, own_lines, run
+from workspace import copy_checkout, irisflow, own_lines, run, start, wait_for
 
 pytestmark = pytest.mark.slow
 OVERRIDES = (
@@ -125,27 +124,6 @@ def flat(state: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: state.tolist() if hasattr(state, "tolist") else state}
 
 
-def start(folder: Path, *command: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(folder),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(pattern: str, folder: Path, process: "subprocess.Popen[str]") -> Path:
-    """Return the file once it is there, while the process still runs."""
-    for _ in range(6000):
-        if found := [path for path in folder.glob(pattern) if path.stat().st_size]:
-            return found[0]
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError(f"{pattern} never came")
-
-
 def kill(process: "subprocess.Popen[str]") -> None:
     assert process.poll() is None, "it ended before it was killed"
     process.send_signal(signal.SIGKILL)
@@ -201,14 +179,7 @@ def test_both_doors_train_the_same_agent_and_a_stopped_run_by_hand_goes_on(
     _, stderr = process.communicate()
     assert process.returncode == 143 and own_lines(stderr) == stderr.splitlines()[-1:], stderr
     assert f"in {run_folder}, the same command with common.resume=true goes on from there" in stderr
-    result = subprocess.run(
-        [*command, "common.resume=true"],
-        cwd=run_folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
+    result = run(run_folder, *command, "common.resume=true", check=True)
     assert " goes on " in result.stderr
     by_hand = (run_folder / "checkpoints/last/agent.safetensors").read_bytes()
     planned = (smoke_run / paths.agent("smoke", "iris", "Catch", 0) / "agent.safetensors").read_bytes()
