@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from irisflow import progress
 from irisflow.data.collect import Collector, RandomPolicy, record_episodes
 from irisflow.data.replay import ReplayBuffer
 from irisflow.envs.atari import AtariEnvironment
@@ -111,6 +112,19 @@ def test_a_recording_is_as_long_as_asked_and_its_last_episode_stays_open() -> No
     assert not any(one.truncated.any() for one in episodes)
     again = record_episodes(Catch(), RandomPolicy(3, np.random.default_rng(0)), 24, seed=0)
     assert all(same(*pair) for pair in zip(episodes, again, strict=True))
+
+
+def test_a_recording_says_how_far_it_is_and_holds_the_same_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = ReplayBuffer(30)
+    Collector(Catch(), quiet, burn_in=0, seed=5).collect(Remembering(3), 30)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    recorded = record_episodes(Catch(), Remembering(3), 30, seed=5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line.startswith("recording") for line in lines) and "30/30" in lines[-1], lines
+    assert all(same(*pair) for pair in zip(recorded, quiet.episodes(), strict=True))
 
 
 def test_random_actions_are_uniform() -> None:

@@ -1,7 +1,7 @@
 """Steps in an environment, for the replay buffer or for a recording."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from jaxtyping import Int64, UInt8
 from irisflow import faults, interruption
 from irisflow.data.replay import ReplayBuffer
 from irisflow.envs.base import Environment
+from irisflow.progress import progress
 from irisflow.records import Episode
 
 
@@ -68,17 +69,18 @@ class Collector:
         self._num_done: int | None = None  # steps of a call that was interrupted
         self._results: list[EpisodeResult] = []
 
-    def collect(self, policy: Policy, num_steps: int) -> list[EpisodeResult]:
+    def collect(self, policy: Policy, num_steps: int, *, what: str | None = None) -> list[EpisodeResult]:
         """Return the episodes that finished within `num_steps` more steps, which the buffer now has.
 
-        If a request to stop interrupts it, the same call with the same policy goes on after the last step.
+        If a request to stop interrupts it, the same call with the same policy goes on after the last step. `what` names a
+        progress bar.
         """
         if self._num_done is None:
             self._num_done, self._results = 0, []
             policy.begin(self._past())
         chunk: list[tuple[Any, ...]] = []
         try:
-            while self._num_done < num_steps:
+            for _ in _shown(range(self._num_done, num_steps), what):
                 chunk.append(self._next(policy))
                 self._num_done += 1
                 if chunk[-1][3] or chunk[-1][4]:
@@ -158,8 +160,12 @@ class Collector:
 def record_episodes(environment: Environment, policy: Policy, num_steps: int, seed: int) -> list[Episode]:
     """Return `num_steps` steps as episodes; the last one, cut short, is neither terminated nor truncated."""
     replay = ReplayBuffer(num_steps, (3, environment.size, environment.size))
-    Collector(environment, replay, burn_in=0, seed=seed).collect(policy, num_steps)
+    Collector(environment, replay, burn_in=0, seed=seed).collect(policy, num_steps, what="recording")
     return list(replay.episodes())
+
+
+def _shown(steps: range, what: str | None) -> Iterable[int]:
+    return steps if what is None else progress(steps, what=what, unit="step")
 
 
 def _episode(steps: Sequence[tuple[Any, ...]]) -> Episode:
