@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from irisflow import params, schema
+from irisflow import params, schema, variants
 from irisflow.params import Choice
 
 TARGET = Path(__file__).with_name("configuration.md")
@@ -261,7 +261,7 @@ def leaves(entry: "Field[Any]", node: Any, key: str) -> Iterator[tuple[str, str,
         yield key, "mapping", ""
     elif OmegaConf.is_dict(node):
         for path, value in _plain_leaves(OmegaConf.to_container(node), key):
-            yield path, type(value).__name__, ""
+            yield path, type(value).__name__, _range_in_part(path, key.rpartition(".")[2], node)
     else:
         kind = entry.type.__name__ if isinstance(entry.type, type) else str(entry.type)
         yield key, kind, _range(entry)
@@ -286,6 +286,14 @@ def _plain_leaves(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _plain_leaves(value, f"{key}.{name}")
     else:
         yield key, tree
+
+
+def _range_in_part(key: str, family: str, part: Any) -> str:
+    """Return the range of a key of a variant, whose settings (or, of a reconstruction, all terms) are `part`."""
+    owner, _, name = key.rpartition(".")
+    variant = part["name"] if "name" in part else owner.rpartition(".")[2]
+    least = variants.least(family, variant).get(name)
+    return "" if least is None else f"{least:g} or more"
 
 
 def _range(entry: "Field[Any]") -> str:

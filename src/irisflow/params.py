@@ -254,8 +254,11 @@ def checked(composed: DictConfig) -> DictConfig:
     _check_ranges(schema.Settings, typed, "")
     for key, family, settings in list(_named_variants(cast(dict[str, Any], OmegaConf.to_container(typed)))):
         named = {} if family == "reconstruction" else {"name": settings["name"]}
-        OmegaConf.update(typed, key, {**named, **variants.checked(family, settings, key)}, merge=False)
+        values = variants.checked(family, settings, key)
+        _check_bounds(key, values, variants.least(family, settings["name"]))
+        OmegaConf.update(typed, key, {**named, **values}, merge=False)
     _check_agreement(typed)
+    _check_control(typed)
     _check_collection(typed)
     return typed
 
@@ -282,6 +285,13 @@ def _check_ranges(kind: type, node: DictConfig, prefix: str) -> None:
             _check_value(key, value, f.metadata)
 
 
+def _check_bounds(key: str, values: Mapping[str, Any], least: Mapping[str, float]) -> None:
+    """Raise ConfigError for a variant's value, or a list's member, that is not finite or below its least."""
+    for name, value in values.items():
+        for member in value if isinstance(value, list) else [value]:
+            _check_value(f"{key}.{name}", member, {"least": least.get(name)})
+
+
 def _check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
     least, most, among = bounds.get("least"), bounds.get("most"), bounds.get("among")
     if among is not None and value not in among:
@@ -295,6 +305,12 @@ def _check_value(key: str, value: Any, bounds: Mapping[str, Any]) -> None:
 
 def _check_agreement(settings: DictConfig) -> None:
     """Raise ConfigError where keys that must agree do not."""
+    if not any(term.weight for term in settings.tokenizer.reconstruction.values()):
+        terms = ", ".join(settings.tokenizer.reconstruction) or "none"
+        raise ConfigError(
+            f"tokenizer.reconstruction has no term with a weight above 0 (terms: {terms}); the tokenizer would not learn to"
+            " reconstruct. Give one a weight: tokenizer.reconstruction.l1.weight=1."
+        )
     sizes = settings.tokenizer.encoder.config
     side = sizes.resolution // 2 ** (len(sizes.ch_mult) - 1)
     if settings.env.train.size != sizes.resolution:
@@ -322,6 +338,16 @@ def _check_agreement(settings: DictConfig) -> None:
         raise ConfigError(
             f"common.sequence_length is {settings.common.sequence_length}; allowed: up to world_model.max_blocks"
             f" ({settings.world_model.max_blocks})."
+        )
+
+
+def _check_control(settings: DictConfig) -> None:
+    """Raise ConfigError where frames of another segment are wanted and a batch has only one."""
+    num_segments = settings.training.actor_critic.batch_num_samples
+    if settings.training.control.frames == "foreign" and num_segments < 2:
+        raise ConfigError(
+            f"training.actor_critic.batch_num_samples is {num_segments}; allowed with training.control.frames=foreign:"
+            " 2 or more."
         )
 
 

@@ -1,7 +1,8 @@
 """Families of interchangeable parts. The folder is the registry: `quantizers/fsq.py` is the quantizer `fsq`.
 
-A variant module defines a dataclass `Config` and `build(config, **context)`. Its fields can be read without importing
-the module (and with it torch), so that a misspelt key stops a workflow before anything runs.
+A variant module defines a dataclass `Config` and `build(config, **context)`, and may bound fields from below: `LEAST`.
+Both can be read without importing the module (and with it torch), so that a misspelt key stops a workflow before
+anything runs.
 """
 
 import ast
@@ -79,6 +80,15 @@ def checked(family: str, settings: Mapping[str, Any], where: str = "") -> dict[s
         ) from None
     assert isinstance(merged, dict)
     return {str(key): value for key, value in merged.items()}
+
+
+@cache
+def least(family: str, name: str) -> dict[str, float]:
+    """Return the least values that a variant's module allows, by field, read from its source."""
+    for node in ast.parse(module_path(family, name).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LEAST":
+            return dict(ast.literal_eval(node.value))
+    return {}
 
 
 @cache

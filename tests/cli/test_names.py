@@ -70,6 +70,21 @@ def test_a_study_refuses_what_is_no_name(
         (["--override=training.sample_by=chance"], "episode, step"),
         (["--override=tokenizer.quantizer.betta=1"], "beta"),
         (["--override=tokenizer.quantizer.beta=x"], "tokenizer.quantizer.beta"),
+        (["--override=tokenizer.quantizer.beta=-1"], "tokenizer.quantizer.beta is -1.0; allowed: 0 or more"),
+        (
+            ["--override=tokenizer.quantizer.beta=inf"],
+            "tokenizer.quantizer.beta is inf; allowed: a finite number",
+        ),
+        (["--override=tokenizer.quantizer.revive_after=-1"], "revive_after is -1; allowed: 0 or more"),
+        (
+            ["--override=tokenizer.reconstruction.l1.weight=-1"],
+            "reconstruction.l1.weight is -1.0; allowed: 0",
+        ),
+        (["--override=tokenizer.reconstruction.l1.weight=0"], "tokenizer.reconstruction.l1.weight=1"),
+        (["--override=actor_critic.channels=[4,0,8,8]"], "actor_critic.channels is 0; allowed: 1 or more"),
+        (["--override=control=shuffled"], "nearest: shuffled_rewards"),
+        (["--override=evaluation.world_model_quality.context=20"], "less than world_model.max_blocks (4)"),
+        (["--override=evaluation.num_snapshots=-1"], "0 or more"),
         (["--override=quantizer=fqs"], "There are: vq"),
         (["--override=tokenizer.quantizer.name=fqs"], "There are: vq"),
         (["--override=env.train.size=32"], "tokens_per_block"),
@@ -91,6 +106,41 @@ def test_a_run_refuses_a_wrong_argument(
 ) -> None:
     kept = [f"{key}={value}" for key, value in RUN.items() if not arguments[0].startswith(f"{key}=")]
     assert wanted in refusal(capsys, nowhere, cli.main(["train-agent", *kept, *arguments]))
+
+
+def test_foreign_frames_need_two_segments_in_a_batch(
+    nowhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = ("--override=control=foreign_frames", "--override=training.actor_critic.batch_num_samples=1")
+    assert "batch_num_samples is 1" in refusal(capsys, nowhere, train_agent(*foreign))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], "--held-out"),
+        (["--held-out=absent"], "--held-out is absent, which holds no recording"),
+        ([f"--held-out={__file__}"], "results/smoke/held_out/iris/Catch/seed-0"),
+    ],
+)
+def test_a_measurement_refuses_what_is_no_recording(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], wanted: str
+) -> None:
+    run_of = [f"{key}={value}" for key, value in RUN.items()]
+    assert wanted in refusal(capsys, nowhere, cli.main(["measure-world-model", *run_of, *arguments]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--study=nope"], "study 'nope' does not exist"),
+        ([__file__], "holds no artefact and belongs to none"),
+    ],
+)
+def test_verify_refuses_what_holds_no_artefact(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], wanted: str
+) -> None:
+    assert wanted in refusal(capsys, nowhere, cli.main(["verify", *arguments]))
 
 
 def test_a_digest_that_no_longer_holds_has_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +191,8 @@ def test_the_other_door_refuses_a_wrong_command_line(
         (r"scale: .*", "", "scale"),
         (r"title: .*", "titel: Mine", "titel"),
         (r"bootstrap_reps: .*", "bootstrap_reps: 0", "bootstrap_reps"),
+        (r"overrides: .*", "random_play: many", "random_play"),
+        (r"overrides: .*", "random_play: -1", "0 or more"),
         (r"overrides: .*", "overrides: [training.gama=1]", "training.gama"),
         (r"title: .*", "title: [", "valid YAML"),
     ],

@@ -83,6 +83,13 @@ def test_snapshots_hold_the_initial_weights_and_later_ones(tmp_path: Path) -> No
     assert not all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_without_snapshots_nothing_but_the_finished_agent_is_left_to_measure(tmp_path: Path) -> None:
+    none = Snapshots(session()[0].agent, tmp_path / "snapshots", num_epochs=2, num_snapshots=0)
+    none.begin()
+    publish(tmp_path, {"snapshots.safetensors": none.collected()}, kind="agent", digest="d", about={})
+    assert list(read_snapshots(tmp_path / "snapshots.safetensors")) == []
+
+
 def test_damaged_snapshots_are_refused(tmp_path: Path) -> None:
     publish(tmp_path, {"snapshots.safetensors": b"whole"}, kind="agent", digest="d", about={})
     (tmp_path / "snapshots.safetensors").write_bytes(b"other")

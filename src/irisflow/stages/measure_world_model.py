@@ -24,7 +24,7 @@ from irisflow.provenance import Cost
 from irisflow.randomness import seed_everything, torch_stream
 from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
-from irisflow.storage import Artefact, json_bytes, publish
+from irisflow.storage import MANIFEST, Artefact, json_bytes, publish
 from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
 from irisflow.training.device import choose_device
 from irisflow.training.snapshots import read_snapshots
@@ -158,6 +158,12 @@ def _held_out(request: RunRequest) -> tuple[Path, list[Episode]]:
     """Return the held-out recording's file and its episodes. Raises DataError if they are of another game."""
     if request.held_out is None:
         raise ConfigError(f"{request.stage} needs --held-out: the folder of a recording by `hold-out`.")
+    if not (request.held_out / MANIFEST).is_file():
+        usual = paths.held_out(request.scale, request.choice.variant or "", request.game, request.seed)
+        raise DataError(
+            f"--held-out is {request.held_out}, which holds no recording (no {MANIFEST}). Allowed: a folder such as"
+            f" {usual}, which `irisflow hold-out` writes."
+        )
     artefact = request.open_input(request.held_out, kind="held_out")
     path = artefact.folder / paths.EPISODES
     if artefact.about.get("game") != request.game:

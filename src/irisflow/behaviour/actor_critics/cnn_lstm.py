@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState
 
+LEAST = {"hidden_dim": 1, "channels": 1}
+
 
 @dataclass(frozen=True)
 class Config:

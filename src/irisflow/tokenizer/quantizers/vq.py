@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from irisflow.tokenizer.quantizers.base import Quantized
 
+LEAST = {"vocab_size": 2, "embed_dim": 1, "beta": 0, "revive_after": 0}
+
 
 @dataclass(frozen=True)
 class Config:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from irisflow.tokenizer.reconstruction.base import Images
 
+LEAST = {"weight": 0}
+
 
 @dataclass(frozen=True)
 class Config:

@@ -22,6 +22,7 @@ from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.progress import say
 from irisflow.tokenizer.reconstruction.base import Images
 
+LEAST = {"weight": 0}
 KEY = "tokenizer.reconstruction.lpips.trunk"
 IMAGENET_FILE, IMAGENET_SHA256 = "vgg16-397923af.pth", "397923af"
 SHIFT_TOLERANT_FILE = "weights/vST0.0/vgg_shift_tolerant.pth"
