@@ -32,14 +32,15 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "collect": ("common.seed", "env.train", "recording"),
     "pretrain_tokenizer": (
         "common.seed", "common.num_threads", "common.device", "tokenizer", "corpus", "pretraining.tokenizer",
-        "training.learning_rate", "training.sample_by", "training.tokenizer", "~training.tokenizer.start_after_epochs",
-        "~training.tokenizer.steps_per_epoch",
+        "training.sample_by", "training.tokenizer", "~training.tokenizer.start_after_epochs",
+        "~training.tokenizer.stop_after_epochs", "~training.tokenizer.steps_per_epoch",
     ),
     "pretrain_world_model": (
         "common.seed", "common.num_threads", "common.device", "common.sequence_length", "env.train",
-        "tokenizer", "world_model", "corpus", "pretraining.world_model", "training.learning_rate",
+        "tokenizer", "world_model", "corpus", "pretraining.world_model",
         "training.sample_by", "training.time_limit_is_end", "training.world_model",
-        "~training.world_model.start_after_epochs", "~training.world_model.steps_per_epoch",
+        "~training.world_model.start_after_epochs", "~training.world_model.stop_after_epochs",
+        "~training.world_model.steps_per_epoch",
     ),
     "train_agent": (
         "common", "~common.resume", "collection", "training", "evaluation", "~evaluation.final",

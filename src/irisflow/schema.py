@@ -65,12 +65,14 @@ class Collections:
 
 @dataclass
 class ComponentTraining:
-    """Updates of one component in each epoch."""
+    """Updates of one component in each epoch, from the one after `start_after_epochs` to `stop_after_epochs` or the last."""
 
+    learning_rate: float = bounded(0)
     batch_num_samples: int = bounded(1)
     grad_acc_steps: int = bounded(1)
     max_grad_norm: float | None = bounded(0)
     start_after_epochs: int = bounded(0)
+    stop_after_epochs: int | None = bounded(0)
     steps_per_epoch: int = bounded(0)
 
 

@@ -164,6 +164,13 @@ class StudyPlan:
             files += paths.weights(folder, "world_model")
         return files
 
+    def num_threads(self, *, scale: str) -> int:
+        """Return with how many threads a job at this scale computes; 1 for a scale that does not exist."""
+        if scale not in params.names("scale"):
+            return 1  # a rule's other functions refuse it
+        settings = params.compose(Choice(scale, overrides=tuple(self.study.overrides)))
+        return int(settings.common.num_threads)
+
     def check_names(self, *, game: str, seed: str, **groups: str) -> None:
         """Raise ConfigError unless the game, and the file of `params/` that each group names, exist."""
         del seed  # digits, by the wildcard's constraint

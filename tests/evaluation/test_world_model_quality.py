@@ -127,7 +127,7 @@ def test_segments_start_where_context_and_future_exist_and_never_cross_an_episod
     starts = cut.steps[:, 0]
     assert set((starts % 7).tolist()) == {0, 1, 2, 3, 4} and len(starts) == 5 * len(examined.recorded) // 7
     assert (cut.steps // 7 == starts[:, None] // 7).all()
-    assert (cut.mask == (starts[:, None] % 7 + torch.arange(WINDOW) < 7)).all()
+    assert (cut.mask == (starts[:, None] % 9 + torch.arange(WINDOW) < 9)).all()
     assert cut.has_reward.sum() > cut.has_frame.sum(), "the last reward has no next frame"
     assert segments(examined.recorded, context=7, length=8, num_starts=9) is None
 

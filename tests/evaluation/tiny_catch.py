@@ -19,7 +19,7 @@ from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel, build_world_model
 
 CPU = torch.device("cpu")
-VOCAB, WIDTH, PATCH, WINDOW = 96, 32, 32, 6  # codes, their width, pixels and blocks
+VOCAB, WIDTH, PATCH, WINDOW = 192, 32, 32, 6  # codes, their width, pixels and blocks
 GRID = 64 // PATCH
 BLOCK = GRID**2 + 1
 SIZES = {"num_layers": 2, "num_heads": 4, "embed_dim": 64, "attention": "causal"}
@@ -89,11 +89,11 @@ def make_tiny_catch() -> TinyCatch:
 def recorded(num_balls: int, *, seed: int) -> list[Episode]:
     """Return random play."""
     policy = RandomPolicy(3, np.random.default_rng(seed))
-    return record_episodes(Catch(size=64), policy, 7 * num_balls, seed)
+    return record_episodes(Catch(size=64), policy, 9 * num_balls, seed)
 
 
 def make_tokenizer() -> Tokenizer:
-    """Return an untrained tokenizer of patches of 4 x 4 cells."""
+    """Return an untrained tokenizer of 2 x 2 patches."""
     return Tokenizer(
         PatchEncoder(),
         PatchDecoder(),

@@ -8,7 +8,7 @@ from sizes import FULL_POLICY, agent_settings
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from irisflow import variants
+from irisflow import schema, variants
 from irisflow.behaviour.actor_critics.base import ActorCritic, PolicyState
 from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.behaviour.imagination import decode_valid, imagine, with_shuffled_rewards
@@ -265,14 +265,20 @@ def test_epsilon_is_one_draw_for_the_whole_batch(agent: Agent) -> None:
 
 
 def test_there_is_one_optimizer_per_component_and_only_the_world_model_decays(agent: Agent) -> None:
-    found = optimizers(agent, learning_rate=1e-3, weight_decay=0.02)
+    rates = {"tokenizer": 1e-3, "world_model": 2e-3, "actor_critic": 3e-3}
+    training = schema.Training(
+        tokenizer=schema.ComponentTraining(learning_rate=rates["tokenizer"]),
+        world_model=schema.WorldModelTraining(learning_rate=rates["world_model"], weight_decay=0.02),
+        actor_critic=schema.ActorCriticTraining(learning_rate=rates["actor_critic"]),
+    )
+    found = optimizers(agent, training)
     kinds = {name: type(optimizer).__name__ for name, optimizer in found.items()}
     assert kinds == {"tokenizer": "Adam", "world_model": "AdamW", "actor_critic": "Adam"}
     decays = {name: [g["weight_decay"] for g in optimizer.param_groups] for name, optimizer in found.items()}
     assert decays == {"tokenizer": [0], "world_model": [0.02, 0.0], "actor_critic": [0]}
     optimized = {id(p) for o in found.values() for group in o.param_groups for p in group["params"]}
     assert optimized == {id(parameter) for parameter in agent.parameters()}
-    assert all(group["lr"] == 1e-3 for o in found.values() for group in o.param_groups)
+    assert all(group["lr"] == rates[name] for name, o in found.items() for group in o.param_groups)
 
 
 def test_shuffled_rewards_are_the_same_rewards_elsewhere(agent: Agent) -> None:

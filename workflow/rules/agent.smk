@@ -13,7 +13,7 @@ rule train_agent:
         "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.benchmark.tsv"
-    threads: JOB_CORES
+    threads: cores
     resources:
         gpu=0,
     params:

@@ -41,8 +41,8 @@ RECORDINGS, PRETRAINED, AGENTS, SCORES, MEASUREMENTS = (
     PLAN.measurements,
 )
 
-# `--cores 8` on two cores must not start eight jobs that fight over them: a training job claims its share of what
-# was given, so that no more run at once than there are real cores. It computes with common.num_threads threads.
+# `--cores 8` on two cores must not start eight jobs that fight over them: a job claims its share of what was given for
+# each thread that it computes with, so that no more run at once than there are real cores for.
 USABLE_CORES = len(os.sched_getaffinity(0))
 JOB_CORES = max(1, -(-(workflow.cores or 1) // USABLE_CORES))
 
@@ -76,6 +76,11 @@ def named(function):
 def digest(stage):
     """Return a params function: the digest of what a stage reads for a rule's wildcards."""
     return named(lambda **names: PLAN.digest(stage, **names))
+
+
+def cores(wildcards):
+    """Return what a job that computes with common.num_threads threads claims."""
+    return JOB_CORES * PLAN.num_threads(scale=wildcards.scale)
 
 
 def held_out(wildcards):

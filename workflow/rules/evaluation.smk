@@ -13,7 +13,7 @@ rule evaluate:
         "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.benchmark.tsv"
-    threads: JOB_CORES
+    threads: cores
     resources:
         gpu=0,
     params:
@@ -59,7 +59,7 @@ rule hold_out:
         "logs/{scale}/hold_out/{variant}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/hold_out/{variant}/{game}/seed-{seed}.benchmark.tsv"
-    threads: JOB_CORES
+    threads: cores
     resources:
         gpu=0,
     params:
@@ -91,7 +91,7 @@ rule measure_world_model:
         "logs/{scale}/measure_world_model/{variant}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/measure_world_model/{variant}/{game}/seed-{seed}.benchmark.tsv"
-    threads: JOB_CORES
+    threads: cores
     resources:
         gpu=0,
     params:

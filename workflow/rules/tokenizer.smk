@@ -12,7 +12,7 @@ rule pretrain_tokenizer:
         "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
-    threads: JOB_CORES
+    threads: cores
     resources:
         gpu=0,
     params:

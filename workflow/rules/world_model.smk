@@ -15,7 +15,7 @@ rule pretrain_world_model:
         "logs/{scale}/pretrain_world_model/{world_model}/{tokenizer}/{corpus}/{game}/seed-{seed}.log",
     benchmark:
         "logs/{scale}/pretrain_world_model/{world_model}/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
-    threads: JOB_CORES
+    threads: cores
     resources:
         gpu=0,
     params:

@@ -36,7 +36,7 @@ def run(request: RunRequest) -> None:
         result = pretrain(
             "tokenizer",
             tokenizer,
-            tokenizer_optimizer(tokenizer, learning_rate=settings.training.learning_rate),
+            tokenizer_optimizer(tokenizer, learning_rate=training.learning_rate),
             loss,
             num_updates=settings.pretraining.tokenizer.num_updates,
             training=training,

@@ -48,7 +48,7 @@ def run(request: RunRequest) -> None:
             sample_by=sample_rule(settings.training),
         )
         optimizer = world_model_optimizer(
-            world_model, learning_rate=settings.training.learning_rate, weight_decay=training.weight_decay
+            world_model, learning_rate=training.learning_rate, weight_decay=training.weight_decay
         )
         result = pretrain(
             "world model",

@@ -33,10 +33,10 @@ class Reference:
 
 TOY_REFERENCES = {
     "Catch": Reference(
-        random=-0.75,
+        random=-0.6,
         best=1.0,
         best_label="perfect play, not human",
-        source="exact: the ball's column is uniform and independent of the paddle's: 1 in 8 is caught",
+        source="exact: the ball's column is uniform and independent of the paddle's: 1 in 5 is caught",
     )
 }
 

@@ -203,9 +203,7 @@ class Trainer:
 
     def _components(self) -> dict[str, Component]:
         training = self.settings.training
-        built = optimizers(
-            self.agent, learning_rate=training.learning_rate, weight_decay=training.world_model.weight_decay
-        )
+        built = optimizers(self.agent, training)
         losses = self._losses()
         return {
             name: Component(
@@ -281,7 +279,10 @@ class Trainer:
 
     def _train(self, name: str, epoch: OpenEpoch) -> None:
         part, schedule = self.components[name], getattr(self.settings.training, name)
-        is_due = self.epoch > schedule.start_after_epochs and schedule.steps_per_epoch
+        last = (
+            self.settings.common.epochs if schedule.stop_after_epochs is None else schedule.stop_after_epochs
+        )
+        is_due = schedule.start_after_epochs < self.epoch <= last and schedule.steps_per_epoch
         is_frozen = name == "world_model" and self.settings.training.control.world_model == "untrained"
         if not self.settings.training.should or not is_due or is_frozen:
             return

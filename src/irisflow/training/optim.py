@@ -5,18 +5,23 @@ from typing import Any
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
+from irisflow import schema
 from irisflow.behaviour.agent import Agent
 from irisflow.errors import ConfigError
 
 
-def optimizers(agent: Agent, *, learning_rate: float, weight_decay: float) -> dict[str, Optimizer]:
+def optimizers(agent: Agent, training: schema.Training) -> dict[str, Optimizer]:
     """Return one optimizer per component. Weight decay is the world model's, on Linear weights only."""
     return {
-        "tokenizer": tokenizer_optimizer(agent.tokenizer, learning_rate=learning_rate),
+        "tokenizer": tokenizer_optimizer(agent.tokenizer, learning_rate=training.tokenizer.learning_rate),
         "world_model": world_model_optimizer(
-            agent.world_model, learning_rate=learning_rate, weight_decay=weight_decay
+            agent.world_model,
+            learning_rate=training.world_model.learning_rate,
+            weight_decay=training.world_model.weight_decay,
         ),
-        "actor_critic": Adam(nn.Module.parameters(agent.get_submodule("actor_critic")), lr=learning_rate),
+        "actor_critic": Adam(
+            nn.Module.parameters(agent.get_submodule("actor_critic")), lr=training.actor_critic.learning_rate
+        ),
     }
 
 
