@@ -1,5 +1,7 @@
 """In which epochs each component is trained."""
 
+from itertools import pairwise
+
 import torch
 
 from irisflow import params
@@ -33,5 +35,5 @@ def test_a_component_is_trained_from_after_its_start_until_its_stop() -> None:
     assert [each["tokenizer"] for each in updates] == [0, 2, 4, 4]
     assert [each["world_model"] for each in updates] == [0, 0, 2, 4]
     assert [each["actor_critic"] for each in updates] == [0, 0, 0, 0]
-    changed = [not torch.equal(*pair) for pair in zip(tokenizers, tokenizers[1:], strict=False)]
+    changed = [not torch.equal(*pair) for pair in pairwise(tokenizers)]
     assert changed == [True, True, False]
