@@ -82,6 +82,7 @@ def test_a_study_refuses_what_is_no_name(
         ),
         (["--override=tokenizer.reconstruction.l1.weight=0"], "tokenizer.reconstruction.l1.weight=1"),
         (["--override=actor_critic.channels=[4,0,8,8]"], "actor_critic.channels is 0; allowed: 1 or more"),
+        (["--override=world_model.backbone.num_layers=0"], "backbone.num_layers is 0; allowed: 1 or more"),
         (["--override=control=shuffled"], "nearest: shuffled_rewards"),
         (["--override=evaluation.world_model_quality.context=20"], "less than world_model.max_blocks (4)"),
         (["--override=evaluation.num_snapshots=-1"], "0 or more"),

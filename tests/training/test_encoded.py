@@ -167,6 +167,13 @@ def test_frames_are_encoded_once_while_nothing_changes(tokenizer: Tokenizer) -> 
     assert not latents_while(replay, [1, 2, 3])
 
 
+def test_new_steps_have_only_their_own_groups_encoded(tokenizer: Tokenizer) -> None:
+    replay = encoding(filled(FRAMES_AT_ONCE + 5), tokenizer)
+    draw(replay, num=200)
+    replay.replay.append(episode(8, seed=1))
+    assert len(latents_while(replay, list(range(40)))) == 5 + 8, "the first group is as it was"
+
+
 def test_a_tokenizer_in_train_mode_is_refused_even_if_its_tokens_are_there(tokenizer: Tokenizer) -> None:
     replay = encoding(filled(40), tokenizer)
     draw(replay)

@@ -17,15 +17,15 @@ class EncodedReplay:
     """Segments of a replay buffer together with the tokens of their frames.
 
     Frames are encoded when they are first drawn, always in the same groups of consecutive slots: so a frame's tokens
-    do not depend on what was drawn before it, and a resumed run finds the same ones. An update of the tokenizer or a
-    new step in the buffer makes all tokens stale.
+    do not depend on what was drawn before it, and a resumed run finds the same ones. An update of the tokenizer makes all
+    tokens stale, a new step in the buffer those of its group.
     """
 
     def __init__(self, replay: ReplayBuffer, tokenizer: Tokenizer, *, device: torch.device) -> None:
         self.replay, self.tokenizer, self.device = replay, tokenizer, device
         self._tokens = torch.zeros(0, tokenizer.tokens_per_frame, dtype=torch.long, device=device)
         self._is_encoded = np.zeros(0, np.bool_)  # by group
-        self._made_from: tuple[int, int] | None = None
+        self._version, self._end_step = -1, 0  # what the tokens were made from: none yet
 
     def sample(
         self,
@@ -62,14 +62,13 @@ class EncodedReplay:
         self._is_encoded[group] = True
 
     def _forget_stale(self) -> None:
-        made_from = (
-            sum(tensor._version for tensor in self.tokenizer.state_dict().values()),
-            self.replay.end_step,
-        )
-        if made_from == self._made_from:
-            return
-        self._made_from = made_from
-        num_slots = self.replay.capacity_steps
-        if len(self._tokens) != num_slots:
+        version = sum(tensor._version for tensor in self.tokenizer.state_dict().values())
+        first, end = self._end_step, self.replay.end_step
+        if version != self._version or end < first:
+            num_slots = self.replay.capacity_steps
             self._tokens = self._tokens.new_zeros(num_slots, self.tokenizer.tokens_per_frame)
-        self._is_encoded = np.zeros(-(-num_slots // FRAMES_AT_ONCE), np.bool_)
+            self._is_encoded = np.zeros(-(-num_slots // FRAMES_AT_ONCE), np.bool_)
+        else:
+            slots = np.arange(max(first, end - self.replay.capacity_steps), end) % self.replay.capacity_steps
+            self._is_encoded[slots // FRAMES_AT_ONCE] = False
+        self._version, self._end_step = version, end

@@ -11,6 +11,7 @@ from irisflow.errors import ConfigError
 from irisflow.world_model.weights import initialise
 
 ATTENTION = ("causal", "block_causal")
+LEAST = {"num_layers": 1, "num_heads": 1, "embed_dim": 1, "embed_pdrop": 0, "resid_pdrop": 0, "attn_pdrop": 0}
 Sequence = Float[Tensor, "batch length embed"]
 
 
