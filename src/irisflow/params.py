@@ -48,7 +48,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "world_model", "actor_critic", "initialization", "datasets", "corpus", "wandb", "variant",
     ),
     "evaluate": (
-        "common.seed", "common.num_threads", "common.device", "common.parallel_envs", "env.test", "evaluation.final",
+        "common.seed", "common.num_threads", "common.device", "common.parallel_envs", "env.test", "env.train.frame_skip",
+        "evaluation.final",
         "tokenizer", "world_model", "actor_critic", "variant",
     ),
     "play_random": ("common.seed", "env.test", "evaluation.final.num_episodes"),

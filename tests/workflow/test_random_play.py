@@ -40,6 +40,7 @@ def test_random_play_scores_what_it_must_and_its_seeds_differ(
         assert cli.main(["play-random", *options, f"--seed={seed}"]) == 0
         with (paths.random_play("smoke", "Catch", seed) / "scores.csv").open() as file:
             rows = list(csv.DictReader(file))
+        assert {row["frames"] for row in rows} == {"0"}
         assert {(row["variant"], row["env_step"], row["length"]) for row in rows} == {("random", "0", "9")}
         scores.append([float(row["return_raw"]) for row in rows])
     assert scores[0] != scores[1]

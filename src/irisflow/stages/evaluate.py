@@ -44,6 +44,7 @@ def run(request: RunRequest) -> None:
         played,
         split="final",
         axis=settings.variant["axis"],
+        frame_skip=settings.env.train.frame_skip,
         pretraining_env_steps=about["pretraining_env_steps"],
         temperature=final.temperature,
         epsilon=final.epsilon,

@@ -24,6 +24,7 @@ def run(request: RunRequest) -> None:
         played,
         split="final",
         axis="",
+        frame_skip=settings.env.test.frame_skip,
         pretraining_env_steps=0,
         temperature=1.0,
         epsilon=1.0,

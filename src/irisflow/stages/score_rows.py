@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from irisflow.games import TOY
 from irisflow.stages.request import RunRequest
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 
-FRAMES_PER_STEP = 4
 RANDOM_PLAY = "random"  # the arm of a request without a variant
 
 
@@ -28,12 +28,17 @@ def score_rows(
     *,
     split: str,
     axis: str,
+    frame_skip: int,
     pretraining_env_steps: int,
     temperature: float,
     epsilon: float,
     checkpoint_sha256: str,
 ) -> str:
-    """Return the CSV of episodes; its `env_step` counts the steps of the recordings that pretraining read, too."""
+    """Return the CSV of episodes; its `env_step` counts the steps of the recordings that pretraining read, too.
+
+    `frame_skip` is that of training; a toy game has one frame a step.
+    """
+    frames_per_step = 1 if request.game in TOY else frame_skip
     scale, variant = request.scale, request.choice.variant or RANDOM_PLAY
     return to_csv(
         EpisodeScore(
@@ -44,7 +49,7 @@ def score_rows(
             split=split,
             env_step=row.env_step + pretraining_env_steps,
             pretraining_env_steps=pretraining_env_steps,
-            frames=(row.env_step + pretraining_env_steps) * FRAMES_PER_STEP,
+            frames=(row.env_step + pretraining_env_steps) * frames_per_step,
             episode=row.episode,
             return_raw=row.return_raw,
             length=row.length,

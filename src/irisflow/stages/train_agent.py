@@ -48,6 +48,7 @@ def run(request: RunRequest) -> None:
             [Played(**row) for row in history.curve],
             split="curve",
             axis=settings.variant["axis"],
+            frame_skip=settings.env.train.frame_skip,
             pretraining_env_steps=session.origin.env_steps,
             temperature=protocol.temperature,
             epsilon=protocol.epsilon,
