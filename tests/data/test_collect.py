@@ -27,9 +27,9 @@ def same(found, expected) -> bool:
 
 def test_episodes_hold_what_was_seen_before_each_action() -> None:
     replay = ReplayBuffer(100)
-    results = Collector(Catch(), replay, seed=3).collect(RandomPolicy(3, np.random.default_rng(1)), 16)
-    assert replay.lengths.tolist() == [7, 7, 2]
-    assert [result.length for result in results] == [7, 7]
+    results = Collector(Catch(), replay, seed=3).collect(RandomPolicy(3, np.random.default_rng(1)), 20)
+    assert replay.lengths.tolist() == [9, 9, 2]
+    assert [result.length for result in results] == [9, 9]
     environment = Catch()
     for index, one in enumerate(replay.episodes()):
         observation, _ = environment.reset(seed=3 if index == 0 else None)
@@ -45,10 +45,10 @@ def test_episodes_hold_what_was_seen_before_each_action() -> None:
 def test_the_open_episode_goes_on_in_the_next_call() -> None:
     pieces, whole = ReplayBuffer(100), ReplayBuffer(100)
     collector, policy = Collector(Catch(), pieces, seed=3), Remembering(3)
-    for num_steps in (3, 2, 7, 4):
+    for num_steps in (3, 2, 9, 6):
         collector.collect(policy, num_steps)
-    Collector(Catch(), whole, seed=3).collect(Remembering(3), 16)
-    assert pieces.lengths.tolist() == [7, 7, 2]
+    Collector(Catch(), whole, seed=3).collect(Remembering(3), 20)
+    assert pieces.lengths.tolist() == [9, 9, 2]
     assert all(same(*pair) for pair in zip(pieces.episodes(), whole.episodes(), strict=True))
 
 
@@ -57,7 +57,7 @@ def test_the_policy_is_given_the_open_episodes_last_observations_and_nothing_at_
     collector = Collector(Catch(), replay, burn_in=4, seed=3)
     collector.collect(policy, 6)
     assert [len(recent) for recent in policy.begun] == [0, 0]
-    collector.collect(policy, 3)
+    collector.collect(policy, 5)
     assert [len(recent) for recent in policy.begun[2:]] == [4, 0]
     assert np.array_equal(policy.begun[2], replay.episode(0).observations[2:6])
 
@@ -106,11 +106,11 @@ def test_a_restored_collector_goes_on_exactly(make, num_steps: int) -> None:
 
 
 def test_a_recording_is_as_long_as_asked_and_its_last_episode_stays_open() -> None:
-    episodes = record_episodes(Catch(), RandomPolicy(3, np.random.default_rng(0)), 24, seed=0)
-    assert [len(one) for one in episodes] == [7, 7, 7, 3]
+    episodes = record_episodes(Catch(), RandomPolicy(3, np.random.default_rng(0)), 30, seed=0)
+    assert [len(one) for one in episodes] == [9, 9, 9, 3]
     assert [bool(one.terminated[-1]) for one in episodes] == [True, True, True, False]
     assert not any(one.truncated.any() for one in episodes)
-    again = record_episodes(Catch(), RandomPolicy(3, np.random.default_rng(0)), 24, seed=0)
+    again = record_episodes(Catch(), RandomPolicy(3, np.random.default_rng(0)), 30, seed=0)
     assert all(same(*pair) for pair in zip(episodes, again, strict=True))
 
 

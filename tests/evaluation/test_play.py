@@ -84,13 +84,13 @@ def plain(episodes) -> list[tuple]:
 def test_every_game_has_its_own_seed_and_the_scripted_player_wins_all() -> None:
     episodes = played(FollowOnce(patience=100))
     assert [e.score for e in episodes] == [1.0] * 12
-    assert [(e.length, e.frames, e.terminated, e.truncated) for e in episodes] == [(7, 7, True, False)] * 12
+    assert [(e.length, e.frames, e.terminated, e.truncated) for e in episodes] == [(9, 9, True, False)] * 12
     assert len({e.seed for e in episodes}) == 12
 
 
 def test_a_new_game_starts_without_memory_and_the_others_keep_theirs() -> None:
-    alone = plain(played(FollowOnce(patience=3), num_envs=1))
-    assert plain(played(FollowOnce(patience=3), num_envs=5)) == alone
+    alone = plain(played(FollowOnce(patience=1), num_envs=1))
+    assert plain(played(FollowOnce(patience=1), num_envs=5)) == alone
     assert len({score for score, *_ in alone}) == 2
 
 

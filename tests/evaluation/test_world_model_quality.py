@@ -125,11 +125,11 @@ def test_segments_start_where_context_and_future_exist_and_never_cross_an_episod
     cut = segments(examined.recorded, context=2, length=WINDOW, num_starts=10_000)
     assert cut is not None
     starts = cut.steps[:, 0]
-    assert set((starts % 7).tolist()) == {0, 1, 2, 3, 4} and len(starts) == 5 * len(examined.recorded) // 7
-    assert (cut.steps // 7 == starts[:, None] // 7).all()
+    assert set((starts % 9).tolist()) == set(range(7)) and len(starts) == 7 * len(examined.recorded) // 9
+    assert (cut.steps // 9 == starts[:, None] // 9).all()
     assert (cut.mask == (starts[:, None] % 9 + torch.arange(WINDOW) < 9)).all()
     assert cut.has_reward.sum() > cut.has_frame.sum(), "the last reward has no next frame"
-    assert segments(examined.recorded, context=7, length=8, num_starts=9) is None
+    assert segments(examined.recorded, context=9, length=10, num_starts=9) is None
 
 
 def test_windows_cover_every_step_once(examined: Examination) -> None:
@@ -221,7 +221,7 @@ def test_the_heads_of_a_trained_world_model_find_rewards_and_ends(
     trained, counts = head_quality(examined)
     for metric in ("reward_macro_f1", "end_average_precision"):
         assert values(trained, metric)[0] > values(fresh, metric)[0] + 0.2
-    assert values(trained, "end_base_rate") == [pytest.approx(1 / 7)]
+    assert values(trained, "end_base_rate") == [pytest.approx(1 / 9)]
     assert values(trained, "end_average_precision")[0] > 0.9
     assert sum(counts["end"][1]) == len(tiny.episodes)
 

@@ -82,7 +82,7 @@ def make_tiny_catch() -> TinyCatch:
         rows = torch.randint(len(chosen), (32,))
         return world_model.loss(token_batch(steps, chosen[rows], mask[rows]))
 
-    fit(world_model, world_model_loss, num_updates=350, learning_rate=3e-3)
+    fit(world_model, world_model_loss, num_updates=700, learning_rate=3e-3)
     return TinyCatch(make_tokenizer(), tokenizer, make_world_model(), world_model, recorded(50, seed=1))
 
 

@@ -35,7 +35,7 @@ def test_a_second_run_does_nothing(smoke_run: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "pattern", "replacement", "expected"),
     [
-        ("params/config.yaml", r"gamma: 0\.995", "gamma: 0.99", TRAINED),
+        ("params/scale/smoke.yaml", r"gamma: 0\.995", "gamma: 0.99", TRAINED),
         ("params/scale/smoke.yaml", r"ch: 8\b", "ch: 16", {"pretrain_tokenizer": 2, "pretrain_world_model": 2, **TRAINED}),
         ("params/scale/smoke.yaml", r"num_layers: 1", "num_layers: 2", {"pretrain_world_model": 2, **TRAINED}),
         ("params/scale/smoke.yaml", r"num_episodes: 3", "num_episodes: 4", EVALUATED),
