@@ -23,15 +23,26 @@ PACKAGES = (
 
 
 def record(
-    stage: str, digest: str, *, seeds: Mapping[str, int], inputs: list[Path], device: str, num_threads: int
+    stage: str,
+    digest: str,
+    *,
+    seeds: Mapping[str, int],
+    inputs: list[Path],
+    device: str | None = None,
+    num_threads: int | None = None,
 ) -> dict[str, Any]:
-    """Return the provenance of one stage, as JSON-able data. Nothing in it reads the clock."""
+    """Return the provenance of one stage, as JSON-able data. Nothing in it reads the clock.
+
+    A stage that does not compute with torch has neither device nor threads.
+    """
+    computing = {"device": device, "torch_threads": num_threads}
     return {
         "stage": stage,
         "digest": digest,
         **git_state(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "hardware": {**hardware(), "device": device, "torch_threads": num_threads},
+        "hardware": hardware(),
+        "computing": {key: value for key, value in computing.items() if value is not None},
         "seeds": dict(seeds),
         "inputs": {str(path): sha256_of(path) for path in inputs},
         "command": shlex.join(["irisflow", *sys.argv[1:]]),

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import yaml
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from irisflow import games, params
 from irisflow.errors import ConfigError, nearest
@@ -55,12 +55,17 @@ def load_study(name: str, **changes: Any) -> Study:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
     except OmegaConfBaseException as error:
-        allowed = ", ".join(Study.__dataclass_fields__)
-        raise ConfigError(
-            f"{where}: {error.full_key}: {str(error).splitlines()[0]}. Allowed keys: {allowed}."
-        ) from None
+        raise ConfigError(f"{where}: {error.full_key}: {_reason(error)}") from None
     _check(study, where)
     return study
+
+
+def _reason(error: OmegaConfBaseException) -> str:
+    """Return what is wrong, and of a key that does not exist which ones do."""
+    found = f"{str(error).splitlines()[0].rstrip('.')}."
+    if isinstance(error, ConfigKeyError):
+        found += f" Allowed keys: {', '.join(Study.__dataclass_fields__)}."
+    return found
 
 
 def _check(study: Study, where: str) -> None:

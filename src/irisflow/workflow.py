@@ -165,9 +165,7 @@ class StudyPlan:
         return files
 
     def num_threads(self, *, scale: str) -> int:
-        """Return with how many threads a job at this scale computes; 1 for a scale that does not exist."""
-        if scale not in params.names("scale"):
-            return 1  # a rule's other functions refuse it
+        """Return with how many threads a job at this scale computes."""
         settings = params.compose(Choice(scale, overrides=tuple(self.study.overrides)))
         return int(settings.common.num_threads)
 

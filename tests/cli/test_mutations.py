@@ -21,7 +21,8 @@ COST = {
 }  # fmt: skip
 PROVENANCE = {
     "stage": "evaluate", "digest": "0123456789abcdef", "commit": None, "branch": None, "dirty": None, "versions": {},
-    "hardware": {"cores": 2}, "seeds": {"run": 0}, "inputs": {"a": "b"}, "command": "irisflow evaluate",
+    "hardware": {"cores": 2}, "computing": {"torch_threads": 1}, "seeds": {"run": 0}, "inputs": {"a": "b"},
+    "command": "irisflow evaluate",
 }  # fmt: skip
 ROWS = [row(episode=number, return_raw=-20.0 + number) for number in range(5)]
 CONTENTS = {

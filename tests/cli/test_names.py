@@ -192,7 +192,7 @@ def test_the_other_door_refuses_a_wrong_command_line(
         (r"scale: .*", "", "scale"),
         (r"title: .*", "titel: Mine", "titel"),
         (r"bootstrap_reps: .*", "bootstrap_reps: 0", "bootstrap_reps"),
-        (r"overrides: .*", "random_play: many", "random_play"),
+        (r"overrides: .*", "random_play: many", "'many' of type 'str' could not be converted to Integer."),
         (r"overrides: .*", "random_play: -1", "0 or more"),
         (r"overrides: .*", "overrides: [training.gama=1]", "training.gama"),
         (r"title: .*", "title: [", "valid YAML"),

@@ -163,6 +163,23 @@ def test_a_dirty_tree_is_warned_of() -> None:
     assert any("uncommitted" in caveat["text"] for caveat in summary["caveats"])
 
 
+def test_jobs_that_computed_differently_are_told_and_one_that_did_not_compute_is_none_of_them() -> None:
+    description = study()
+    rows = synthetic.episodes_of(description)
+    records = synthetic.provenance_of(description)
+    records.append({**records[0], "computing": {}})
+
+    def notes(records: list[dict[str, Any]]) -> list[str]:
+        texts = [caveat["text"] for caveat in summarise(description, rows, rows, [], records)["caveats"]]
+        return [text for text in texts if "alike" in text or "machines" in text]
+
+    assert notes(records) == []
+    threads = {**records[0], "computing": {"device": "cpu", "torch_threads": 2}}
+    assert notes([*records, threads]) == ["Jobs did not all compute alike: device cpu; torch threads 1, 2."]
+    elsewhere = {**records[0], "hardware": {"processor": "Another", "cores": 2}}
+    assert notes([*records, elsewhere]) == ["Jobs ran on 2 different machines."]
+
+
 def test_costs_add_up() -> None:
     description = study()
     costs = synthetic.costs_of(description)

@@ -60,7 +60,7 @@ wildcard_constraints:
 
 
 def named(function):
-    """Return an input or params function that gets a rule's wildcards by name, each of which must exist."""
+    """Return an input, params or threads function that gets a rule's wildcards by name, each of which must exist."""
 
     def checked(wildcards):
         names = dict(wildcards.items())
@@ -78,9 +78,8 @@ def digest(stage):
     return named(lambda **names: PLAN.digest(stage, **names))
 
 
-def cores(wildcards):
-    """Return what a job that computes with common.num_threads threads claims."""
-    return JOB_CORES * PLAN.num_threads(scale=wildcards.scale)
+# What a job that computes with common.num_threads threads claims.
+cores = named(lambda scale, **_: JOB_CORES * PLAN.num_threads(scale=scale))
 
 
 def held_out(wildcards):

@@ -348,6 +348,7 @@ def provenance_table(summary: Summary) -> Block:
         ["Inputs, sha256 of all", f"{record['inputs_sha256']} ({plural(len(record['inputs']), 'file')})"],
         *_pairs("Seeds: ", record["seeds"], most=12),
         *_pairs("Machine: ", record["hardware"], most=3),
+        *_pairs("Computed with: ", record["computing"], most=3),
         ["Versions", _versions(record["versions"])],
         *_pairs("Digests: ", record["digests"], most=MOST_DIGESTS, length=12),
         *_pairs("", {"Command": record["commands"]}, most=3),

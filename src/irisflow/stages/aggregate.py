@@ -45,9 +45,7 @@ def run(request: StudyRequest) -> None:
         world_model=measured,
         confusions=confusions,
     )
-    source = provenance.record(
-        request.stage, request.digest, seeds={}, inputs=plan.records, device="cpu", num_threads=1
-    )
+    source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
         "world_model.csv": measurements_to_csv(measured).encode(),

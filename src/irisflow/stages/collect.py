@@ -19,9 +19,7 @@ def run(request: RunRequest) -> None:
     env_seed = derived_seed(request.seed, "collect", "environment")
     episodes = record_episodes(environment, policy, settings.recording.num_steps, env_seed)
     metadata = {key: str(value) for key, value in request.about.items()}
-    source = record(
-        request.stage, request.digest, seeds=request.seeds, inputs=[], device="cpu", num_threads=1
-    )
+    source = record(request.stage, request.digest, seeds=request.seeds, inputs=[])
     files = {
         paths.EPISODES: encode_episodes(episodes, metadata=metadata),
         "params.yaml": params.to_yaml(settings).encode(),

@@ -30,9 +30,7 @@ def run(request: RunRequest) -> None:
         epsilon=1.0,
         checkpoint_sha256="",
     )
-    source = provenance.record(
-        request.stage, request.digest, seeds=request.seeds, inputs=[], device="cpu", num_threads=1
-    )
+    source = provenance.record(request.stage, request.digest, seeds=request.seeds, inputs=[])
     files = {
         "scores.csv": rows.encode(),
         "params.yaml": params.to_yaml(settings).encode(),

@@ -84,6 +84,7 @@ def provenance_summary(records: Sequence[Record]) -> dict[str, Any]:
         "versions": _merged(record["versions"] for record in ordered),
         "hardware": _merged(record["hardware"] for record in ordered),
         "num_machines": len({_canonical(record["hardware"]) for record in ordered}),
+        "computing": _merged(record["computing"] for record in ordered),
         "seeds": _merged(record["seeds"] for record in ordered),
         "commands": _distinct(_command(record["command"]) for record in ordered if record["command"]),
         "digests": {

@@ -65,9 +65,12 @@ def _provenance(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str
     if len(provenance["commits"]) > 1:
         yield _caveat("warn", f"Jobs ran at {len(provenance['commits'])} different commits.")
     if provenance["num_machines"] > 1:
-        yield _caveat(
-            "note", f"Jobs ran on {provenance['num_machines']} different machines or thread counts."
+        yield _caveat("note", f"Jobs ran on {provenance['num_machines']} different machines.")
+    if any(len(found) > 1 for found in provenance["computing"].values()):
+        ways = "; ".join(
+            f"{key.replace('_', ' ')} {', '.join(found)}" for key, found in provenance["computing"].items()
         )
+        yield _caveat("note", f"Jobs did not all compute alike: {ways}.")
 
 
 def _seeds(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:

@@ -32,6 +32,7 @@ PROVENANCE: Kinds = {
     "dirty": (bool, type(None)),
     "versions": (dict,),
     "hardware": (dict,),
+    "computing": (dict,),
     "seeds": (dict,),
     "inputs": (dict,),
     "command": (str, list, type(None)),

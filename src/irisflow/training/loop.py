@@ -268,7 +268,7 @@ class Trainer:
 
     def _collect(self, report: EpochReport) -> None:
         collection = self.settings.collection.train
-        if collection.stop_after_epochs is not None and self.epoch > collection.stop_after_epochs:
+        if self._is_past(collection.stop_after_epochs):
             return
         num_steps = collection.config.num_steps or 0
         with _timed(report, "collect"):
@@ -277,14 +277,14 @@ class Trainer:
         report.env_steps = self.env_steps
         report.metrics |= _collection_metrics(results, self.replay)
 
+    def _is_past(self, last: int | None) -> bool:
+        return last is not None and self.epoch > last
+
     def _train(self, name: str, epoch: OpenEpoch) -> None:
         part, schedule = self.components[name], getattr(self.settings.training, name)
-        last = (
-            self.settings.common.epochs if schedule.stop_after_epochs is None else schedule.stop_after_epochs
-        )
-        is_due = schedule.start_after_epochs < self.epoch <= last and schedule.steps_per_epoch
+        is_due = self._is_past(schedule.start_after_epochs) and not self._is_past(schedule.stop_after_epochs)
         is_frozen = name == "world_model" and self.settings.training.control.world_model == "untrained"
-        if not self.settings.training.should or not is_due or is_frozen:
+        if not self.settings.training.should or not is_due or is_frozen or not schedule.steps_per_epoch:
             return
         with _timed(epoch.report, name):
             what = f"epoch {self.epoch}/{self.settings.common.epochs} {part.name}"
