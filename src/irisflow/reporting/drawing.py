@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, looks
 
 WIDTH = 267.0  # millimetres between the margins of A4 landscape
+LEGEND_KEY, LEGEND_LETTER = 36.0, 4.2  # points that an entry's key with its gaps, and a letter, take at most
 Row = dict[str, Any]
 
 
@@ -140,7 +141,19 @@ def legend(
     for name, handle in (extra or {}).items():
         handle.set_label(name)
         handles.append(handle)
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    across = int(figure.get_figwidth() * 72 // (LEGEND_KEY + LEGEND_LETTER * longest))
+    figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(6, len(handles), across)))
+
+
+def broken(name: str, most: int = 16) -> str:
+    """Return a variant's name broken at underscores into lines of at most `most` letters where that can be."""
+    lines = [""]
+    for part in name.replace("_", "_\n").split("\n"):
+        if lines[-1] and len(lines[-1] + part) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def mark_pretraining(axes: Axes, summary: Summary) -> None:

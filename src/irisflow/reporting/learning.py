@@ -13,6 +13,7 @@ from irisflow.reporting import findings
 from irisflow.reporting.drawing import (
     Drawing,
     Row,
+    broken,
     legend,
     mark_pretraining,
     panel_grid,
@@ -39,7 +40,7 @@ def draw_random_play(summary: Summary) -> Drawing:
             _arm(axes, place, record, styles[name])
             rows += _run_rows(game, name, record)
         names = ["random play", *arms] if len(panels) <= FEW_ACROSS and len(arms) <= FEW_ACROSS else []
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), [broken(name) for name in names])
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(arms) + 0.6)
     figure.supylabel("raw score", fontsize=7.5)
