@@ -49,8 +49,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": (
         "common.seed", "common.num_threads", "common.device", "common.parallel_envs", "env.test", "env.train.frame_skip",
-        "evaluation.final",
-        "tokenizer", "world_model", "actor_critic", "variant",
+        "evaluation.final", "tokenizer", "world_model", "actor_critic", "variant",
     ),
     "play_random": ("common.seed", "env.test", "evaluation.final.num_episodes"),
     "hold_out": (

@@ -61,11 +61,11 @@ def git_state() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return what the machine is: system, processor, usable cores, memory in GB."""
+    """Return what the machine is: system, processor, cores (those that a job may not use, too), memory in GB."""
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
     }
 

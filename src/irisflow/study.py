@@ -1,7 +1,7 @@
 """A study: a matrix of games, variants and seeds at one scale. One file in `params/study/` each."""
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_origin
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -42,7 +42,8 @@ class Study:
 def load_study(name: str, **changes: Any) -> Study:
     """Return the study `params/study/<name>.yaml`; `changes` (such as a scale) replace its keys if not None.
 
-    Raises ConfigError naming file and key for an unknown name or key, an ill-typed value, or an empty or repeated list.
+    Raises ConfigError naming file and key for an unknown name or key, an ill-typed value, an empty or repeated list, or
+    a variant that cannot be composed with the overrides.
     """
     params.check_choice("study", games.check_name("study", name))
     path = PARAMS / "study" / f"{name}.yaml"
@@ -61,10 +62,12 @@ def load_study(name: str, **changes: Any) -> Study:
 
 
 def _reason(error: OmegaConfBaseException) -> str:
-    """Return what is wrong, and of a key that does not exist which ones do."""
+    """Return what is wrong, and what is allowed there."""
     found = f"{str(error).splitlines()[0].rstrip('.')}."
     if isinstance(error, ConfigKeyError):
-        found += f" Allowed keys: {', '.join(Study.__dataclass_fields__)}."
+        return f"{found} Allowed keys: {', '.join(Study.__dataclass_fields__)}."
+    if get_origin(Study.__annotations__.get(str(error.full_key))) is list:
+        return "it must be a list, such as [a, b]."
     return found
 
 
@@ -88,3 +91,9 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: random_play is {study.random_play}; allowed: 0 or more seeds.")
     if min(study.seeds) < 0 or study.statistics.bootstrap_reps < 1:
         raise ConfigError(f"{where}: seeds must be 0 or more and statistics.bootstrap_reps 1 or more.")
+    for variant in study.variants:
+        try:
+            params.compose(study.choice(variant))
+        except ConfigError as error:
+            overrides = f" with overrides {study.overrides}" if study.overrides else ""
+            raise ConfigError(f"{where}: variant {variant}{overrides}: {error}") from None

@@ -184,6 +184,7 @@ def test_the_other_door_refuses_a_wrong_command_line(
         (r"games: .*", "games: Catch", "games"),
         (r"games: .*", "games: [../Pong]", "not a name"),
         (r"seeds: .*", "seeds: [0, 0]", "seeds"),
+        (r"seeds: .*", "seeds: 3", "seeds: it must be a list"),
         (r"seeds: .*", "seeds: [-1]", "0 or more"),
         (r"seeds: .*", "seeds: [many]", "seeds"),
         (r"baseline: .*", "baseline: irish", "nearest: iris"),
@@ -216,7 +217,9 @@ def test_a_wrong_study_file_is_refused_with_its_name(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["study=$(touch x)", "studdy=smoke", "study=5"])
+@pytest.mark.parametrize(
+    "config", ["study=$(touch x)", "studdy=smoke", "study=5", "overrides=['training.gama=1']"]
+)
 def test_snakemake_refuses_a_wrong_study_in_one_line(checkout: Path, config: str) -> None:
     before = snapshot(checkout)
     result = snakemake(checkout, "--cores", "1", "--config", config)

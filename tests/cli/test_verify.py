@@ -69,6 +69,10 @@ def zero(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
 def flip_somewhere(path: Path) -> None:
     """Flip a bit at a place that differs from file to file, the first and the last byte among them."""
     flip(min(1.0, zlib.crc32(str(path).encode()) % 1000 / 900))(path)
@@ -98,7 +102,7 @@ def test_what_was_just_made_is_whole(study: Study) -> None:
     assert result.summary().endswith("MB, all whole")
 
 
-DAMAGES = [flip_somewhere, cut, empty, zero, Path.unlink]
+DAMAGES = [flip_somewhere, cut, lengthen, empty, zero, Path.unlink]
 
 
 @pytest.mark.parametrize("are_manifests", [False, True], ids=["files", "manifests"])
