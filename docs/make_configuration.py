@@ -37,6 +37,7 @@ WITHOUT_EFFECT = (
 # Keys that IRIS does not have.
 ADDED = (
     "common.num_threads",
+    "common.precision",
     "common.parallel_envs",
     "training.sample_by",
     "training.time_limit_is_end",
@@ -49,6 +50,10 @@ ADDED = (
     "world_model.name",
     "world_model.backbone",
     "world_model.prediction",
+    "world_model.reward",
+    "tokenizer.tokens_per_position",
+    "training.actor_critic.normalise_returns",
+    "training.actor_critic.mask_after_end",
     "actor_critic.name",
     "actor_critic.hidden_dim",
     "actor_critic.channels",
@@ -67,6 +72,7 @@ MEANINGS = {
     "common.seed": "all random streams of a run derive from it; a study gives it",
     "common.sequence_length": "steps of a world-model segment; at most `world_model.max_blocks`",
     "common.resume": "by hand only: go on with the run whose folder is the working directory",
+    "common.precision": "of training's passes: `bfloat16` is an autocast; weights, codes, losses and play stay float32",
     "common.num_threads": "torch's CPU threads; another count gives other bytes",
     "common.parallel_envs": "test games step in processes of their own; changes speed only",
     "collection.train.num_envs": "must be 1: one environment collects, as in IRIS",
@@ -103,6 +109,8 @@ MEANINGS = {
     "training.actor_critic.burn_in": "frames that warm up the policy before it imagines",
     "training.actor_critic.gamma": "discount",
     "training.actor_critic.lambda_": "of the lambda-returns",
+    "training.actor_critic.normalise_returns": "divide advantages by the range of returns, where that is above 1; IRIS: false",
+    "training.actor_critic.mask_after_end": "leave out imagined steps after an imagined end; IRIS: false",
     "training.actor_critic.entropy_weight": "weight of the entropy term",
     "training.control.name": "what is broken on purpose (a file of `params/control/`): for negative controls only",
     "training.control.rewards": "whose imagined rewards the actor-critic gets: its own, or dealt out anew",
@@ -139,6 +147,7 @@ MEANINGS = {
     "env.keymap": "there is no interactive play",
     "tokenizer.name": "which file of params/tokenizer/; part of the artefact's address",
     "tokenizer.vocab_size": "codes",
+    "tokenizer.tokens_per_position": "of the map between encoder and decoder; more than 1 with `residual_vq` only",
     "tokenizer.embed_dim": "width of a code",
     "resolution": "height and width of a frame",
     "in_channels": "colours",
@@ -172,6 +181,7 @@ MEANINGS = {
     "max_tokens": "tokens of the window",
     "world_model.backbone.name": "which module of `world_model/backbones/`",
     "world_model.prediction.name": "which module of `world_model/prediction/`",
+    "world_model.reward.name": "which module of `world_model/rewards/`",
     "actor_critic.name": "which module of `behaviour/actor_critics/`",
     "actor_critic.hidden_dim": "width of the LSTM",
     "actor_critic.channels": "of the convolutions; each halves the resolution",
@@ -212,7 +222,7 @@ key, a value of another type or one out of range stops everything with one line,
 - for one run by hand: `python src/main.py env.train.id=Pong training.actor_critic.gamma=0.99`.
 
 Which files are composed: `scale=`, `variant=`, `tokenizer=`, `world_model=`, `actor_critic=`, `initialization=`,
-`corpus=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=` and `prediction=` change a
+`corpus=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=`, `prediction=` and `reward=` change a
 part of the tokenizer or world model. (A changed tokenizer that is pretrained deserves a file and name of its own in
 `params/tokenizer/`: artefacts are addressed by that name, so variants that share it share its pretraining.)
 

@@ -7,7 +7,7 @@ the keys of its slice are filled in: reading another one raises, so the digest c
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -31,12 +31,13 @@ PARAMS = ROOT / "params"
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "collect": ("common.seed", "env.train", "recording"),
     "pretrain_tokenizer": (
-        "common.seed", "common.num_threads", "common.device", "tokenizer", "corpus", "pretraining.tokenizer",
+        "common.seed", "common.num_threads", "common.precision", "common.device", "tokenizer", "corpus",
+        "pretraining.tokenizer",
         "training.sample_by", "training.tokenizer", "~training.tokenizer.start_after_epochs",
         "~training.tokenizer.stop_after_epochs", "~training.tokenizer.steps_per_epoch",
     ),
     "pretrain_world_model": (
-        "common.seed", "common.num_threads", "common.device", "common.sequence_length", "env.train",
+        "common.seed", "common.num_threads", "common.precision", "common.device", "common.sequence_length", "env.train",
         "tokenizer", "world_model", "corpus", "pretraining.world_model",
         "training.sample_by", "training.time_limit_is_end", "training.world_model",
         "~training.world_model.start_after_epochs", "~training.world_model.stop_after_epochs",
@@ -73,10 +74,16 @@ GROUP_PLACES = {
     "control": "training.control",
     "backbone": "world_model.backbone",
     "prediction": "world_model.prediction",
+    "reward": "world_model.reward",
 }
 
 OmegaConf.register_new_resolver(
     "irisflow.product", lambda *factors: math.prod(int(factor) for factor in factors), replace=True
+)
+OmegaConf.register_new_resolver(
+    "irisflow.tokens_per_block",
+    lambda resolution, ch_mult, per_position: _tokens_per_frame(resolution, ch_mult, per_position) + 1,
+    replace=True,
 )
 
 
@@ -192,7 +199,7 @@ def _named_variants(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
         yield "tokenizer.quantizer", "quantizer", tokenizer["quantizer"]
     for term, settings in (tokenizer.get("reconstruction") or {}).items():
         yield f"tokenizer.reconstruction.{term}", "reconstruction", {"name": term, **settings}
-    for family in ("backbone", "prediction"):
+    for family in ("backbone", "prediction", "reward"):
         if family in world_model:
             yield f"world_model.{family}", family, world_model[family]
     if "actor_critic" in tree:
@@ -313,16 +320,16 @@ def _check_agreement(settings: DictConfig) -> None:
             " reconstruct. Give one a weight: tokenizer.reconstruction.l1.weight=1."
         )
     sizes = settings.tokenizer.encoder.config
-    side = sizes.resolution // 2 ** (len(sizes.ch_mult) - 1)
+    tokens = _tokens_per_frame(sizes.resolution, sizes.ch_mult, settings.tokenizer.tokens_per_position)
     if settings.env.train.size != sizes.resolution:
         raise ConfigError(
             f"env.train.size is {settings.env.train.size} but tokenizer.encoder.config.resolution is {sizes.resolution};"
             " they must be equal."
         )
-    if settings.world_model.tokens_per_block != side * side + 1:
+    if settings.world_model.tokens_per_block != tokens + 1:
         raise ConfigError(
-            f"world_model.tokens_per_block is {settings.world_model.tokens_per_block}; the tokenizer gives {side}x{side}"
-            f" tokens a frame, so it must be {side * side + 1}."
+            f"world_model.tokens_per_block is {settings.world_model.tokens_per_block}; the tokenizer gives {tokens}"
+            f" tokens a frame, so it must be {tokens + 1}."
         )
     if settings.world_model.embed_dim % settings.world_model.num_heads:
         raise ConfigError(
@@ -340,6 +347,12 @@ def _check_agreement(settings: DictConfig) -> None:
             f"common.sequence_length is {settings.common.sequence_length}; allowed: up to world_model.max_blocks"
             f" ({settings.world_model.max_blocks})."
         )
+
+
+def _tokens_per_frame(resolution: int, ch_mult: Sequence[int], per_position: int) -> int:
+    """Return K: each level of the encoder but the last halves the picture's side."""
+    side = int(resolution) >> (len(ch_mult) - 1)
+    return side * side * int(per_position)
 
 
 def _check_control(settings: DictConfig) -> None:

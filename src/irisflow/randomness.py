@@ -41,5 +41,6 @@ def sample_categorical(
     """
     if greedy:
         return logits.argmax(dim=-1)
+    logits = logits.float()
     noise = torch.empty_like(logits).exponential_(generator=generator)
     return (logits - noise.log()).argmax(dim=-1)

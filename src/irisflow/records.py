@@ -75,9 +75,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Imagined steps: at step t the policy saw `observations[:, t]` and got `rewards[:, t]` and `ends[:, t]`."""
+    """Imagined steps: at step t the policy saw `views[:, t]` and got `rewards[:, t]` and `ends[:, t]`."""
 
-    observations: Float[Tensor, "batch horizon channel height width"]  # in [0, 1]
+    views: Float[Tensor, "batch horizon channels height width"]  # pictures in [0, 1], or maps of codes
     actions: Int64[Tensor, "batch horizon"]
     logits: Float[Tensor, "batch horizon actions"]
     values: Float[Tensor, "batch horizon"]

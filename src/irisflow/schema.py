@@ -29,6 +29,7 @@ class Common:
     seed: int = bounded(0)
     sequence_length: int = bounded(1)
     resume: bool = MISSING
+    precision: str = bounded(among=("float32", "bfloat16"))  # of forward and backward passes while training
     num_threads: int = bounded(1, 1024)  # of torch on the CPU; another count gives other bytes
     parallel_envs: bool = MISSING  # test environments in processes of their own: speed only
 
@@ -92,6 +93,8 @@ class ActorCriticTraining(ComponentTraining):
     gamma: float = bounded(0, 1)
     lambda_: float = bounded(0, 1)
     entropy_weight: float = bounded(0)
+    normalise_returns: bool = MISSING
+    mask_after_end: bool = MISSING
 
 
 @dataclass
@@ -240,6 +243,7 @@ class Tokenizer:
     name: str = MISSING
     vocab_size: int = bounded(2)
     embed_dim: int = bounded(1)
+    tokens_per_position: int = bounded(1)
     encoder: Net = field(default_factory=Net)
     decoder: Net = field(default_factory=Net)
     quantizer: dict[str, Any] = MISSING
@@ -248,7 +252,7 @@ class Tokenizer:
 
 @dataclass
 class WorldModel:
-    """One named world model. Backbone and prediction are variants of their families."""
+    """One named world model. Backbone, prediction and reward head are variants of their families."""
 
     name: str = MISSING
     tokens_per_block: int = bounded(2)
@@ -262,6 +266,7 @@ class WorldModel:
     attn_pdrop: float = bounded(0, 1)
     backbone: dict[str, Any] = MISSING
     prediction: dict[str, Any] = MISSING
+    reward: dict[str, Any] = MISSING
 
 
 @dataclass

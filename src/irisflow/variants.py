@@ -24,6 +24,7 @@ FAMILIES = {
     "reconstruction": "irisflow.tokenizer.reconstruction",
     "backbone": "irisflow.world_model.backbones",
     "prediction": "irisflow.world_model.prediction",
+    "reward": "irisflow.world_model.rewards",
     "actor_critic": "irisflow.behaviour.actor_critics",
 }
 FIELD_TYPES: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "list[int]": list[int]}

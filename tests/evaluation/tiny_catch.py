@@ -15,6 +15,7 @@ from irisflow.randomness import seed_everything
 from irisflow.records import Episode, Loss, TokenBatch
 from irisflow.tokenizer.nets import Decoder, Encoder
 from irisflow.tokenizer.quantizers.vq import VectorQuantizer
+from irisflow.tokenizer.reconstruction.base import Pictures
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel, build_world_model
 
@@ -40,8 +41,8 @@ class TinyCatch:
 class SquaredError(nn.Module):
     """Unlike the absolute error it finds small things soon."""
 
-    def forward(self, images: Tensor, reconstructions: Tensor) -> Tensor:
-        return (images - reconstructions).square().mean()
+    def forward(self, pictures: Pictures) -> Tensor:
+        return (pictures.target - pictures.prediction).square().mean()
 
 
 class PatchEncoder(Encoder):
@@ -113,6 +114,7 @@ def make_world_model() -> WorldModel:
         max_blocks=WINDOW,
         backbone=backbone,
         prediction={"name": "autoregressive"},
+        reward={"name": "sign"},
         **SIZES,
         **DROPOUT,
     )

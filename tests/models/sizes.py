@@ -29,6 +29,7 @@ def tokenizer_settings(
         name="test",
         vocab_size=vocab_size,
         embed_dim=width,
+        tokens_per_position=1,
         encoder=net,
         decoder=net,
         quantizer={"name": "vq", "vocab_size": vocab_size, "embed_dim": width, "beta": 1.0},
@@ -55,6 +56,7 @@ def world_model_settings(
         max_blocks=max_blocks,
         backbone=backbone,
         prediction={"name": "autoregressive"},
+        reward={"name": "sign"},
         **sizes,
     )
 

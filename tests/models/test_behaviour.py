@@ -4,21 +4,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import CODE_MAP, NUM_ACTIONS, build_policy, view_shape
 from sizes import FULL_POLICY, agent_settings
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from irisflow import schema, variants
-from irisflow.behaviour.actor_critics.base import ActorCritic, PolicyState
+from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent, build_agent
-from irisflow.behaviour.imagination import decode_valid, imagine, with_shuffled_rewards
+from irisflow.behaviour.imagination import imagine, view_valid, with_shuffled_rewards
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.behaviour.returns import lambda_returns
 from irisflow.records import Batch, Rollout
 from irisflow.training.optim import optimizers
-
-NUM_ACTIONS = 4
-POLICIES = {"cnn_lstm": {"hidden_dim": 16, "channels": [4, 4, 8, 8], "use_original_obs": False}}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -41,42 +39,37 @@ def left_padded(time: int = 4) -> Batch:
 
 @pytest.mark.parametrize(("num_actions", "parameters"), [(4, 3_217_957), (18, 3_225_139)])
 def test_the_full_policy_has_the_papers_parameters(num_actions: int, parameters: int) -> None:
-    policy = variants.build("actor_critic", FULL_POLICY, num_actions=num_actions, resolution=64)
+    policy = variants.build(
+        "actor_critic", FULL_POLICY, num_actions=num_actions, resolution=64, code_map=CODE_MAP
+    )
     assert sum(parameter.numel() for parameter in policy.parameters()) == parameters
-
-
-def build_policy(name: str) -> ActorCritic:
-    torch.manual_seed(0)
-    settings = {"name": name, **POLICIES[name]}
-    return variants.build("actor_critic", settings, num_actions=NUM_ACTIONS, resolution=64)
 
 
 @pytest.mark.parametrize("name", variants.available("actor_critic"))
 def test_burning_in_equals_stepping_and_masked_rows_keep_their_state(name: str) -> None:
-    policy, batch = build_policy(name), left_padded()
-    burnt_in = policy.burn_in(batch.observations, batch.mask)
+    torch.manual_seed(0)
+    policy, mask = build_policy(name), left_padded().mask
+    views = torch.rand(2, 4, *view_shape(policy))
+    burnt_in = policy.burn_in(views, mask)
     state = policy.initial_state(1)
-    for images in batch.observations[:1, 2:].unbind(1):
-        _, state = policy(images, state)
+    for seen in views[:1, 2:].unbind(1):
+        _, state = policy(seen, state)
     assert_close(burnt_in.hidden[:1], state.hidden)
     assert_close(burnt_in.cell[:1], state.cell)
     assert not burnt_in.hidden.requires_grad
+    half = policy.burn_in(views[:, :2], mask[:, :2])
+    assert_close(policy.burn_in(views[:, 2:], mask[:, 2:], half).hidden, burnt_in.hidden)
 
 
 @pytest.mark.parametrize("name", variants.available("actor_critic"))
-def test_burning_in_can_be_continued(name: str) -> None:
-    policy, batch = build_policy(name), left_padded()
-    half = policy.burn_in(batch.observations[:, :2], batch.mask[:, :2])
-    whole = policy.burn_in(batch.observations[:, 2:], batch.mask[:, 2:], half)
-    assert_close(whole.hidden, policy.burn_in(batch.observations, batch.mask).hidden)
-
-
-@pytest.mark.parametrize("name", variants.available("actor_critic"))
-def test_the_policy_returns_logits_and_values(name: str) -> None:
+def test_the_policy_returns_logits_and_values_that_all_its_weights_decide(name: str) -> None:
     policy = build_policy(name)
-    output, _ = policy(torch.rand(3, 3, 64, 64), policy.initial_state(3))
+    state = policy.burn_in(torch.rand(3, 1, *view_shape(policy)), torch.ones(3, 1, dtype=torch.bool))
+    output, _ = policy(torch.rand(3, *view_shape(policy)), state)
     assert output.logits.shape == (3, NUM_ACTIONS)
     assert output.values.shape == (3,)
+    (output.logits.square().sum() + output.values.square().sum()).backward()
+    assert [n for n, p in policy.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_lambda_returns_of_three_steps_by_hand() -> None:
@@ -127,7 +120,7 @@ def n_step(rewards: Tensor, values: Tensor, ends: Tensor, first: int, n: int, ga
 def rollout_of(logits: Tensor, values: Tensor) -> Rollout:
     batch, horizon = values.shape
     return Rollout(
-        observations=torch.zeros(batch, horizon, 3, 1, 1),
+        views=torch.zeros(batch, horizon, 3, 1, 1),
         actions=torch.zeros(batch, horizon, dtype=torch.long),
         logits=logits,
         values=values,
@@ -170,10 +163,10 @@ def test_gradients_of_imagination_reach_the_policy_only(agent: Agent) -> None:
 def test_a_rollout_starts_at_the_segments_last_frame_reconstructed(agent: Agent) -> None:
     batch = left_padded()
     rollout = imagine(agent, batch, horizon=3, generator=generator())
-    assert_close(rollout.observations[:, 0], agent.tokenizer.reconstruct(batch.observations[:, -1]))
+    assert_close(rollout.views[:, 0], agent.tokenizer.reconstruct(batch.observations[:, -1]))
     assert rollout.logits.shape == (2, 3, NUM_ACTIONS)
     assert set(rollout.rewards.unique().tolist()) <= {-1.0, 0.0, 1.0}
-    assert rollout.observations.min() >= 0 and rollout.observations.max() <= 1
+    assert rollout.views.min() >= 0 and rollout.views.max() <= 1
 
 
 def test_the_policy_in_imagination_was_burnt_in_on_reconstructions(agent: Agent) -> None:
@@ -200,16 +193,16 @@ def test_imagination_without_any_past_starts_from_zeros(agent: Agent) -> None:
 def test_padding_is_not_reconstructed(agent: Agent) -> None:
     batch = left_padded()
     tokens = agent.tokenizer.encode(batch.observations)
-    reconstructed = decode_valid(agent.tokenizer, tokens, batch.mask, resolution=batch.observations.shape[-1])
+    reconstructed = view_valid(agent, tokens, batch.mask)
     assert not reconstructed[~batch.mask].any()
     assert_close(reconstructed[1], agent.tokenizer.reconstruct(batch.observations[1]))
 
 
 def test_the_same_seed_imagines_the_same_rollout(agent: Agent) -> None:
     one, same, other = (imagine(agent, left_padded(), horizon=3, generator=generator(s)) for s in (0, 0, 1))
-    assert torch.equal(one.observations, same.observations)
+    assert torch.equal(one.views, same.views)
     assert torch.equal(one.actions, same.actions)
-    assert not torch.equal(one.observations, other.observations)
+    assert not torch.equal(one.views, other.views)
 
 
 def test_imagination_in_training_mode_is_refused(agent: Agent) -> None:
@@ -295,7 +288,7 @@ def test_foreign_frames_are_those_of_the_next_segment(agent: Agent) -> None:
     batch = left_padded()
     own = imagine(agent, batch, horizon=1, generator=generator())
     foreign = imagine(agent, batch, horizon=1, generator=generator(), sees_foreign_frames=True)
-    assert torch.equal(foreign.observations, own.observations.flip(0))
+    assert torch.equal(foreign.views, own.views.flip(0))
     assert_close(foreign.logits, own.logits.flip(0))
 
 

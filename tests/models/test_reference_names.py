@@ -16,7 +16,7 @@ def full_sized(component: str) -> nn.Module:
             return build_tokenizer(FULL_TOKENIZER)
         if component == "world_model":
             return build_world_model(FULL_WORLD_MODEL, vocab_size=512, num_actions=4, tokens_per_frame=16)
-        return variants.build("actor_critic", FULL_POLICY, num_actions=4, resolution=64)
+        return variants.build("actor_critic", FULL_POLICY, num_actions=4, resolution=64, code_map=(1, 1, 1))
 
 
 @pytest.mark.parametrize("component", ["tokenizer", "world_model", "actor_critic"])

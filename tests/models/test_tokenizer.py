@@ -7,9 +7,8 @@ from irisflow import variants
 from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.tokenizer.nets import Downsample
 from irisflow.tokenizer.reconstruction import lpips
+from irisflow.tokenizer.reconstruction.base import Pictures
 from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
-
-QUANTIZERS = {"vq": {"vocab_size": 32, "embed_dim": 4, "beta": 1.0}}
 
 
 def count(module: nn.Module) -> int:
@@ -73,20 +72,6 @@ def test_all_parameters_learn_from_the_loss(tokenizer: Tokenizer) -> None:
     assert all(parameter.grad is not None for parameter in tokenizer.parameters())
 
 
-@pytest.mark.parametrize("name", variants.available("quantizer"))
-def test_quantizers_keep_their_contract(name: str) -> None:
-    torch.manual_seed(0)
-    quantizer = variants.build("quantizer", {"name": name, **QUANTIZERS[name]})
-    latents = torch.randn(2, 4, 3, 5, requires_grad=True)
-    quantized = quantizer(latents)
-    assert quantized.tokens.shape == (2, 15)
-    assert quantized.tokens.min() >= 0 and quantized.tokens.max() < quantizer.vocab_size
-    torch.testing.assert_close(quantizer.lookup(quantized.tokens, height=3), quantized.codes)
-    torch.testing.assert_close(quantized.latents, quantized.codes)
-    (gradient,) = torch.autograd.grad(quantized.latents.sum(), latents)
-    assert torch.equal(gradient, torch.ones_like(latents)), "the gradient passes straight through"
-
-
 def test_a_term_of_weight_zero_is_not_built() -> None:
     terms = {"l1": {"weight": 1.0}, "lpips": {"weight": 0.0, "trunk": "imagenet"}}
     assert list(build_tokenizer(tokenizer_settings(reconstruction=terms)).reconstruction) == ["l1"]
@@ -126,27 +111,27 @@ def test_lpips_is_zero_on_equal_images_and_grows_with_noise(perceptual: Tokenize
     term = distance(perceptual).eval()
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     noise = torch.randn_like(images)
-    assert term(images, images) == 0
-    some, more = term(images, images + 0.1 * noise), term(images, images + 0.5 * noise)
+    assert term(Pictures(images, images)) == 0
+    some, more = (term(Pictures(images, images + scale * noise)) for scale in (0.1, 0.5))
     assert 0.001 < some < more
 
 
 def test_lpips_sends_its_gradient_to_the_prediction_only(perceptual: Tokenizer) -> None:
     target = torch.rand(1, 3, 64, 64)
     prediction = (target + 0.1).requires_grad_()
-    distance(perceptual)(target, prediction).backward()
+    distance(perceptual)(Pictures(target, prediction)).backward()
     assert prediction.grad is not None and prediction.grad.abs().sum() > 0
     (network,) = distance(perceptual).unregistered
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_lpips_dropout_is_active_in_training_only_and_can_be_switched_off(perceptual: Tokenizer) -> None:
-    images = torch.rand(2, 1, 3, 64, 64)
+    images = Pictures(*torch.rand(2, 1, 3, 64, 64))
     term = distance(perceptual)
-    assert term.train()(*images) != term(*images)
-    assert term.eval()(*images) == term(*images)
+    assert term.train()(images) != term(images)
+    assert term.eval()(images) == term(images)
     term.has_dropout = False
-    assert term.train()(*images) == term(*images)
+    assert term.train()(images) == term(images)
     term.has_dropout = True
 
 

@@ -12,23 +12,24 @@ from irisflow.errors import ConfigError
 from irisflow.randomness import sample_categorical
 from irisflow.records import TokenBatch
 from irisflow.training.optim import decay_groups, has_decay
-from irisflow.world_model.world_model import State, WorldModel, build_world_model, labels
+from irisflow.world_model.heads import labels
+from irisflow.world_model.prediction import autoregressive
+from irisflow.world_model.rewards import sign
+from irisflow.world_model.world_model import State, WorldModel, build_world_model
 
 K, VOCAB, NUM_ACTIONS = 16, 8, 4
 TINY = {
-    "gpt": {
-        "num_layers": 2,
-        "num_heads": 2,
-        "embed_dim": 16,
-        "embed_pdrop": 0.1,
-        "resid_pdrop": 0.1,
-        "attn_pdrop": 0.1,
-        "attention": "causal",
-        "max_tokens": 68,
-        "tokens_per_block": 17,
-    }
+    "name": "gpt",
+    "num_layers": 2,
+    "num_heads": 2,
+    "embed_dim": 16,
+    "embed_pdrop": 0.1,
+    "resid_pdrop": 0.1,
+    "attn_pdrop": 0.1,
+    "attention": "causal",
+    "max_tokens": 68,
+    "tokens_per_block": 17,
 }
-BACKBONES = variants.available("backbone")
 
 
 def count(module: nn.Module) -> int:
@@ -79,32 +80,8 @@ def test_weights_start_small_and_biases_at_zero() -> None:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.05), name
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("chunk", [1, 3, 17])
-def test_stepwise_outputs_match_one_pass(name: str, chunk: int) -> None:
-    torch.manual_seed(0)
-    backbone = variants.build("backbone", {"name": name, **TINY[name]}).eval()
-    embeddings = torch.randn(2, 68, 16)
-    one_pass, _ = backbone(embeddings)
-    memory, outputs = None, []
-    for piece in embeddings.split(chunk, dim=1):
-        output, memory = backbone(piece, memory)
-        assert memory.length == sum(done.shape[1] for done in outputs) + piece.shape[1]
-        outputs.append(output)
-    assert_close(torch.cat(outputs, dim=1), one_pass, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_no_output_depends_on_the_future(name: str) -> None:
-    backbone = variants.build("backbone", {"name": name, **TINY[name]}).eval()
-    embeddings = torch.randn(1, 20, 16, requires_grad=True)
-    (gradient,) = torch.autograd.grad(backbone(embeddings)[0][:, 7, 0].sum(), embeddings)
-    assert gradient[:, :8].abs().sum(-1).min() > 1e-6
-    assert not gradient[:, 8:].any()
-
-
 def test_block_causal_positions_see_their_own_block_but_no_later_one() -> None:
-    settings = {"name": "gpt", **TINY["gpt"], "attention": "block_causal"}
+    settings = {**TINY, "attention": "block_causal"}
     backbone = variants.build("backbone", settings).eval()
     embeddings = torch.randn(1, 34, 16, requires_grad=True)
     (gradient,) = torch.autograd.grad(backbone(embeddings)[0][:, 3, 0].sum(), embeddings)
@@ -113,7 +90,7 @@ def test_block_causal_positions_see_their_own_block_but_no_later_one() -> None:
 
 
 def test_a_sequence_beyond_the_window_is_refused() -> None:
-    backbone = variants.build("backbone", {"name": "gpt", **TINY["gpt"]}).eval()
+    backbone = variants.build("backbone", TINY).eval()
     _, memory = backbone(torch.randn(1, 60, 16))
     with pytest.raises(ConfigError, match="sequence of 69 tokens exceeds the window of 68"):
         backbone(torch.randn(1, 9, 16), memory)
@@ -128,7 +105,7 @@ def test_a_sequence_beyond_the_window_is_refused() -> None:
 )
 def test_sizes_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        variants.build("backbone", {"name": "gpt", **TINY["gpt"], **change})
+        variants.build("backbone", {**TINY, **change})
 
 
 def test_blocks_must_hold_the_tokenizers_tokens_and_an_action() -> None:
@@ -144,10 +121,9 @@ def test_labels_are_the_next_tokens_the_rewards_sign_and_the_end() -> None:
         ends=torch.tensor([[False, True, False]]),
         mask=torch.tensor([[True, True, False]]),
     )
-    targets = labels(batch)
-    assert targets.observations.tolist() == [[2, 3, 4, -100, -100]]
-    assert targets.rewards.tolist() == [[2, 0, -100]]
-    assert targets.ends.tolist() == [[0, 1, -100]]
+    assert autoregressive.labels(batch.tokens, batch.mask).tolist() == [[2, 3, 4, -100, -100]]
+    assert sign.labels(batch.rewards, batch.mask).tolist() == [[2, 0, -100]]
+    assert labels(batch.ends.long(), batch.mask).tolist() == [[0, 1, -100]]
 
 
 def token_batch(model_time: int = 3) -> TokenBatch:
@@ -210,14 +186,14 @@ def test_imagined_logits_are_those_of_one_pass_over_what_was_imagined() -> None:
     for step in range(3):
         prediction, state = model.imagine(state, actions[:, step], generator=generator(step))
         frames.append(prediction.tokens)
-        logits = model(torch.stack(frames[:-1], dim=1), actions[:, : step + 1])
+        last = model(torch.stack(frames[:-1], dim=1), actions[:, : step + 1]).at_actions[:, -1]
         draws = generator(step)
-        rewards = sample_categorical(logits.rewards[:, -1], generator=draws) - 1
-        ends = sample_categorical(logits.ends[:, -1], generator=draws) == 1
+        rewards = sample_categorical(model.reward_head(last), generator=draws) - 1
+        ends = sample_categorical(model.end_head(last), generator=draws) == 1
         assert_close(prediction.rewards, rewards.float())
         assert torch.equal(prediction.ends, ends)
         seen = model(torch.stack(frames, dim=1), torch.cat([actions[:, : step + 1], actions[:, :1]], dim=1))
-        new_frame = seen.observations[:, (step + 1) * K - 1 : (step + 2) * K - 1]
+        new_frame = model.prediction(seen.outputs)[:, (step + 1) * K - 1 : (step + 2) * K - 1]
         for token in range(K):
             drawn = sample_categorical(new_frame[:, token], generator=draws)
             assert torch.equal(prediction.tokens[:, token], drawn)
@@ -229,12 +205,12 @@ def test_imagined_frames_follow_the_logits() -> None:
     actions = torch.ones(num_rows, dtype=torch.long)
     state = model.observe(None, tokens, actions[:, None][:, :0])
     prediction, _ = model.imagine(state, actions, generator=generator())
-    expected = model(tokens[:1], actions[:1, None]).observations[0, -1].softmax(-1) * num_rows
+    expected = model.prediction(model(tokens[:1], actions[:1, None]).outputs)[0, -1].softmax(-1) * num_rows
     counts = Counter(prediction.tokens[:, 0].tolist())
     chi_square = sum((counts[k] - e) ** 2 / e for k, e in enumerate(expected.tolist()))
     assert expected.max() > 1.5 * expected.min(), "the logits say something"
     assert chi_square < 24.3, "7 degrees of freedom, p = 0.001"
-    rewards = model(tokens[:1], actions[:1, None]).rewards[0, -1].softmax(-1)
+    rewards = model.reward_head(model(tokens[:1], actions[:1, None]).at_actions[0, -1]).softmax(-1)
     shares = [(prediction.rewards == sign).float().mean().item() for sign in (-1, 0, 1)]
     assert shares == pytest.approx(rewards.tolist(), abs=0.04)
 

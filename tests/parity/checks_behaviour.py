@@ -42,6 +42,7 @@ def reference_actor_critic(folder: Path) -> CnnLstm:
     hidden_dim = shapes["lstm.weight_hh"][1]
     model = build(
         Config(hidden_dim=hidden_dim, channels=channels, use_original_obs=False),
+        code_map=(1, 1, 1),
         num_actions=whole["num_actions"],
         resolution=whole["scale"]["res"],
     )
@@ -87,7 +88,7 @@ def _rollout(model: CnnLstm, inputs: dict[str, Tensor]) -> Rollout:
         output, state = model(images, state)
         outputs.append(output)
     return Rollout(
-        observations=observations,
+        views=observations,
         actions=inputs["rollout_actions"],
         logits=torch.stack([output.logits for output in outputs], dim=1),
         values=torch.stack([output.values for output in outputs], dim=1),

@@ -24,7 +24,10 @@ from irisflow import schema
 from irisflow.initialization.reference_names import from_reference, to_reference
 from irisflow.records import TokenBatch
 from irisflow.training.optim import decay_groups, has_decay
-from irisflow.world_model.world_model import WorldModel, build_world_model, labels
+from irisflow.world_model.heads import labels
+from irisflow.world_model.prediction import autoregressive
+from irisflow.world_model.rewards import sign
+from irisflow.world_model.world_model import WorldModel, build_world_model
 
 
 def settings(scale: dict[str, Any], attention: str = "causal") -> schema.WorldModel:
@@ -44,6 +47,7 @@ def settings(scale: dict[str, Any], attention: str = "causal") -> schema.WorldMo
         max_blocks=scale["blocks"],
         backbone={"name": "gpt", **sizes, **lengths},
         prediction={"name": "autoregressive"},
+        reward={"name": "sign"},
         **sizes,
     )
 
@@ -99,19 +103,21 @@ def _token_batch(folder: Path, fixture: Fixture) -> TokenBatch:
 
 
 def _check_labels(batch: TokenBatch, fixture: Fixture) -> None:
-    targets = labels(batch)
-    assert_equal(targets.observations.flatten(), fixture.take("labels_observations"), "observation labels")
-    assert_equal(targets.rewards.flatten(), fixture.take("labels_rewards"), "reward labels")
-    assert_equal(targets.ends.flatten(), fixture.take("labels_ends"), "end labels")
+    observations = autoregressive.labels(batch.tokens, batch.mask)
+    rewards = sign.labels(batch.rewards, batch.mask)
+    ends = labels(batch.ends.long(), batch.mask)
+    assert_equal(observations.flatten(), fixture.take("labels_observations"), "observation labels")
+    assert_equal(rewards.flatten(), fixture.take("labels_rewards"), "reward labels")
+    assert_equal(ends.flatten(), fixture.take("labels_ends"), "end labels")
 
 
 @torch.no_grad()
 def _check_pass(model: WorldModel, batch: TokenBatch, fixture: Fixture) -> None:
-    logits = model(batch.tokens, batch.actions)
-    assert_near(logits.outputs, fixture.take("output_sequence"), "output sequence")
-    assert_near(logits.observations, fixture.take("logits_observations"), "observation logits")
-    assert_near(logits.rewards, fixture.take("logits_rewards"), "reward logits")
-    assert_near(logits.ends, fixture.take("logits_ends"), "end logits")
+    seen = model(batch.tokens, batch.actions)
+    assert_near(seen.outputs.flatten(1, 2), fixture.take("output_sequence"), "output sequence")
+    assert_near(model.prediction(seen.outputs), fixture.take("logits_observations"), "observation logits")
+    assert_near(model.reward_head(seen.at_actions), fixture.take("logits_rewards"), "reward logits")
+    assert_near(model.end_head(seen.at_actions), fixture.take("logits_ends"), "end logits")
 
 
 @torch.no_grad()

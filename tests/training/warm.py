@@ -151,6 +151,7 @@ class Pretraining:
             self.loss,
             num_updates=NUM_UPDATES,
             training=self.settings.training.world_model,
+            precision="float32",
             rng=self.rng,
             checkpoints=Checkpoints(folder, digest="d", context={"torch": torch.__version__}),
             cost=Cost("test"),

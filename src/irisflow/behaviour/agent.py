@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from irisflow import schema, variants
-from irisflow.behaviour.actor_critics.base import ActorCritic, PolicyOutput, PolicyState
+from irisflow.behaviour.actor_critics.base import ActorCritic, PolicyOutput, PolicyState, Views
 from irisflow.randomness import sample_categorical
 from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
 from irisflow.world_model.world_model import WorldModel, build_world_model
@@ -23,7 +23,11 @@ def build_agent(settings: schema.Settings | DictConfig, *, num_actions: int) -> 
     )
     resolution = settings.tokenizer.encoder.config.resolution
     actor_critic = variants.build(
-        "actor_critic", settings.actor_critic, num_actions=num_actions, resolution=resolution
+        "actor_critic",
+        settings.actor_critic,
+        num_actions=num_actions,
+        resolution=resolution,
+        code_map=(settings.tokenizer.embed_dim, tokenizer.grid, tokenizer.grid),
     )
     return Agent(tokenizer, world_model, actor_critic)
 
@@ -65,10 +69,16 @@ class Agent(nn.Module):
     @torch.no_grad()
     def seen(
         self, observations: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """Return what the policy sees, in [0, 1]: reconstructions, or with `use_original_obs` the frames."""
+    ) -> Views:
+        """Return what the policy sees of frames: the views of their tokens, or with `use_original_obs` the frames."""
         images = observations.float() / 255 if observations.dtype == torch.uint8 else observations
-        return images if self.actor_critic.use_original_obs else self.tokenizer.reconstruct(images)
+        return images if self.actor_critic.use_original_obs else self.view(self.tokenizer.encode(images))
+
+    @torch.no_grad()
+    def view(self, tokens: Int64[Tensor, "batch tokens"]) -> Views:
+        """Return what the policy sees of tokens: the decoded pictures in [0, 1], or the maps of codes."""
+        is_codes = self.actor_critic.sees == "codes"
+        return self.tokenizer.embed(tokens) if is_codes else self.tokenizer.decode(tokens)
 
     def _explored(
         self, actions: Int64[Tensor, " batch"], *, epsilon: float, generator: torch.Generator

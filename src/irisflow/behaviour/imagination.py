@@ -6,11 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent
 from irisflow.randomness import sample_categorical
 from irisflow.records import Batch, Rollout
-from irisflow.tokenizer.tokenizer import Tokenizer
 
 FRAMES_AT_ONCE = 64  # bounds the memory that reconstructing the burn-in takes
 
@@ -36,22 +34,28 @@ def imagine(
     if sees_foreign_frames and len(batch.mask) == 1:
         raise ValueError("foreign frames need a batch of 2 segments or more: this one has 1")
     shift = int(sees_foreign_frames)
-    policy_state = _burnt_in(
-        agent, past[:, :-1].roll(shift, 0), batch.mask[:, :-1].roll(shift, 0), batch.observations.shape[-1]
-    )
+    earlier, mask = past[:, :-1].roll(shift, 0), batch.mask[:, :-1].roll(shift, 0)
+    policy_state = agent.actor_critic.burn_in(view_valid(agent, earlier, mask), mask)
     tokens = past[:, -1]
     state = agent.world_model.observe(None, tokens[:, None], batch.actions[:, :0])
     steps = []
     for step in range(horizon):
-        observations = agent.tokenizer.decode(tokens).roll(shift, 0)
-        output, policy_state = agent.actor_critic(observations, policy_state)
+        views = agent.view(tokens).roll(shift, 0)
+        output, policy_state = agent.actor_critic(views, policy_state)
         actions = sample_categorical(output.logits.detach(), generator=generator)
         prediction, state = agent.world_model.imagine(
             state, actions, generator=generator, predict_frame=step + 1 < horizon
         )
         tokens = tokens if prediction.tokens is None else prediction.tokens
         steps.append(
-            (observations, actions, output.logits, output.values, prediction.rewards, prediction.ends)
+            (
+                views,
+                actions,
+                output.logits.float(),
+                output.values.float(),
+                prediction.rewards,
+                prediction.ends,
+            )
         )
     return Rollout(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
@@ -62,29 +66,14 @@ def with_shuffled_rewards(rollout: Rollout, *, generator: torch.Generator) -> Ro
     return replace(rollout, rewards=rollout.rewards.flatten()[order].view_as(rollout.rewards))
 
 
-def decode_valid(
-    tokenizer: Tokenizer,
-    tokens: Int64[Tensor, "batch time tokens"],
-    mask: Bool[Tensor, "batch time"],
-    *,
-    resolution: int,
-) -> Float[Tensor, "batch time 3 height width"]:
-    """Return the images of the tokens where the mask is true, zeros elsewhere."""
-    images = torch.zeros(*mask.shape, 3, resolution, resolution, device=tokens.device)
+@torch.no_grad()
+def view_valid(
+    agent: Agent, tokens: Int64[Tensor, "batch time tokens"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time channels height width"]:
+    """Return what the policy sees of the tokens where the mask is true, zeros elsewhere."""
     valid = tokens[mask]
-    if len(valid):
-        pieces = [tokenizer.decode(piece) for piece in torch.split(valid, FRAMES_AT_ONCE)]
-        images[mask] = torch.cat(pieces)
-    return images
-
-
-def _burnt_in(
-    agent: Agent,
-    tokens: Int64[Tensor, "batch time tokens"],
-    mask: Bool[Tensor, "batch time"],
-    resolution: int,
-) -> PolicyState:
-    """Return the policy's state after seeing the reconstructed past."""
-    return agent.actor_critic.burn_in(
-        decode_valid(agent.tokenizer, tokens, mask, resolution=resolution), mask
-    )
+    pieces = torch.split(valid, FRAMES_AT_ONCE) if len(valid) else [tokens.new_zeros(1, tokens.shape[-1])]
+    seen = torch.cat([agent.view(piece) for piece in pieces])
+    views = seen.new_zeros(*mask.shape, *seen.shape[1:])
+    views[mask] = seen[: len(valid)]
+    return views

@@ -1,4 +1,4 @@
-"""Targets of the critic."""
+"""Targets of the critic, and their range."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,3 +26,35 @@ def lambda_returns(
         following = rewards[:, step] + discounts[:, step] * mixed
         returns.append(following)
     return torch.stack(returns[::-1], dim=1)
+
+
+class ReturnRange:
+    """How far apart large and small returns are: the 5th and the 95th percentile, averaged over updates.
+
+    Advantages divided by it ask for one entropy weight in games with small and with large rewards. Returns that lie
+    closer together than 1 are left as they are. Hafner et al. 2023 (DreamerV3), section "Actor learning".
+    """
+
+    def __init__(self, device: torch.device, *, decay: float = 0.99) -> None:
+        self.decay = decay
+        self.bounds = torch.zeros(2, device=device)
+        self.num_updates = torch.zeros((), device=device)
+
+    @torch.no_grad()
+    def update(self, returns: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+        """Return the range, 1 or more, after these returns were seen."""
+        levels = torch.tensor([0.05, 0.95], device=returns.device)
+        self.bounds = self.decay * self.bounds + (1 - self.decay) * torch.quantile(returns.flatten(), levels)
+        self.num_updates = self.num_updates + 1
+        low, high = self.bounds / (1 - self.decay**self.num_updates)  # not biased to the zeros of the start
+        span: Tensor = (high - low).clamp(min=1.0)
+        return span
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps."""
+        return {"bounds": self.bounds.clone(), "num_updates": self.num_updates.clone()}
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Go on where `get_state` was called."""
+        self.bounds = state["bounds"].to(self.bounds.device)
+        self.num_updates = state["num_updates"].to(self.bounds.device)

@@ -17,6 +17,7 @@ from irisflow.world_model.world_model import WorldModel
 
 Table = Float[Tensor, "segments horizon"]
 Tables = Mapping[str, Table]
+SMALLEST_REWARD = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,26 @@ def imagined(
     for action in actions.unbind(dim=1):
         prediction, state = world_model.imagine(state, action, generator=generator, greedy=greedy)
         predictions.append((prediction.tokens, prediction.rewards))
-    tokens, signs = (torch.stack(parts, dim=1) for parts in zip(*predictions, strict=True))
-    return Forecast(tokens, signs)
+    tokens, rewards = (torch.stack(parts, dim=1) for parts in zip(*predictions, strict=True))
+    return Forecast(tokens, signs_of(rewards))
+
+
+def signs_of(rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Return -1, 0 or 1 for rewards that may be means: what is nearer to 0 than to a reward of 1 counts as none."""
+    return rewards.sign() * (rewards.abs() >= SMALLEST_REWARD)
 
 
 @torch.no_grad()
 def teacher_forced(
     world_model: WorldModel, recorded: HeldOut, segments: Segments
 ) -> Int64[Tensor, "segments horizon tokens"]:
-    """Return the likeliest of each token, given the real ones before it, those of its own frame included."""
+    """Return the likeliest of each token, given the real frames before it.
+
+    Where the prediction is autoregressive, the real tokens before it in its own frame are given too.
+    """
     tokens = recorded.tokens[segments.steps]
-    logits = world_model(tokens, recorded.actions[segments.steps]).observations
-    num_frames, per_frame = tokens.shape[1:]
-    after_first = logits[:, per_frame - 1 : num_frames * per_frame - 1].argmax(dim=-1)
-    predicted: Tensor = after_first.reshape(-1, num_frames - 1, per_frame)[:, segments.context - 1 :]
-    return predicted
+    seen = world_model(tokens, recorded.actions[segments.steps])
+    return world_model.prediction.likeliest(seen, tokens)[:, segments.context - 1 :]
 
 
 def token_tables(

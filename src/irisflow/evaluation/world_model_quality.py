@@ -159,11 +159,13 @@ def head_quality(examined: Examination) -> tuple[list[Measurement], dict[str, li
     """Return how well reward signs and ends are told after each step, given the real past, and their confusions."""
     recorded, seen = examined.recorded, []
     for piece in windows(recorded, length=examined.window):
-        logits = examined.world_model(recorded.tokens[piece.steps], recorded.actions[piece.steps])
-        seen.append((logits.rewards[piece.mask], logits.ends[piece.mask], piece.steps[piece.mask]))
-    rewards, ends, steps = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        passed = examined.world_model(recorded.tokens[piece.steps], recorded.actions[piece.steps])
+        outputs = passed.at_actions[piece.mask]
+        signs, ends = examined.world_model.reward_head.signs(outputs), examined.world_model.end_head(outputs)
+        seen.append((signs, ends, piece.steps[piece.mask]))
+    signs, ends, steps = (torch.cat(parts) for parts in zip(*seen, strict=True))
     is_end = recorded.ends[steps]
-    by_sign = confusion(rewards.argmax(dim=-1), recorded.signs[steps] + 1, num_classes=3)
+    by_sign = confusion(signs + 1, recorded.signs[steps] + 1, num_classes=3)
     by_end = confusion(ends.argmax(dim=-1), is_end.long(), num_classes=2)
     found = [
         *_by_class("reward_recall", recalls(by_sign), by_sign.sum(dim=1), first=-1),

@@ -40,6 +40,7 @@ def run(request: RunRequest) -> None:
             loss,
             num_updates=settings.pretraining.tokenizer.num_updates,
             training=training,
+            precision=settings.common.precision,
             rng=rng,
             checkpoints=Checkpoints(
                 work / "checkpoints", digest=request.digest, context=computing_context(device)

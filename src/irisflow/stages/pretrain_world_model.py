@@ -57,6 +57,7 @@ def run(request: RunRequest) -> None:
             loss,
             num_updates=settings.pretraining.world_model.num_updates,
             training=training,
+            precision=settings.common.precision,
             rng=rng,
             checkpoints=Checkpoints(
                 work / "checkpoints", digest=request.digest, context=computing_context(device)

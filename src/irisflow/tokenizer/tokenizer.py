@@ -12,6 +12,7 @@ from irisflow.errors import ConfigError
 from irisflow.records import Loss
 from irisflow.tokenizer.nets import Decoder, Encoder
 from irisflow.tokenizer.quantizers.base import Quantized, Quantizer
+from irisflow.tokenizer.reconstruction.base import Pictures
 
 
 def build_tokenizer(settings: schema.Tokenizer | DictConfig) -> "Tokenizer":
@@ -64,35 +65,51 @@ class Tokenizer(nn.Module):
         self.decoder = decoder
         self.reconstruction = nn.ModuleDict(reconstruction)
         self.grid = grid
-        self.tokens_per_frame = grid * grid
+        self.tokens_per_frame = grid * grid * quantizer.tokens_per_position
+        self.needs_previous = any(getattr(term, "needs_previous", False) for term in reconstruction.values())
         self.vocab_size = quantizer.vocab_size
 
     def forward(
         self, observations: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Quantized, Float[Tensor, "batch 3 height width"]]:
         """Return the codes of images in [0, 1], and reconstructions meant for [-1, 1], not clamped."""
-        quantized: Quantized = self.quantizer(self.latents(observations))
-        return quantized, self._images(quantized.latents)
+        return self._pass(2 * observations - 1)
 
-    def loss(self, observations: Float[Tensor, "*batch 3 height width"]) -> Loss:
-        """Return the term `commitment` (the quantizer's loss) and one term per reconstruction distance."""
-        images = observations.reshape(-1, *observations.shape[-3:])
-        quantized, reconstructions = self(images)
-        terms = {name: term(2 * images - 1, reconstructions) for name, term in self.reconstruction.items()}
-        return Loss({"commitment": quantized.loss, **terms})
+    def loss(
+        self,
+        observations: Float[Tensor, "*batch 3 height width"],
+        previous: Float[Tensor, "*batch 3 height width"] | None = None,
+    ) -> Loss:
+        """Return the term `commitment` (the quantizer's loss) and one term per reconstruction distance.
+
+        `previous` is what was seen one step before, wanted where `needs_previous`: see `Pictures`.
+        """
+        images = 2 * observations.reshape(-1, *observations.shape[-3:]) - 1
+        quantized, reconstructions = self._pass(images)
+        before = None if previous is None else 2 * previous.reshape_as(images) - 1
+        pictures = Pictures(images, reconstructions.float(), before)
+        terms = {name: term(pictures) for name, term in self._terms(is_adversarial=False)}
+        metrics: dict[str, Tensor] = {}
+        others = sum(terms.values(), images.new_zeros(()))
+        for _, term in self._terms(is_adversarial=True):
+            loss = term(pictures, others=others, last_layer=self.decoder.conv_out.weight)
+            terms |= loss.terms
+            metrics |= loss.metrics
+        return Loss({"commitment": quantized.loss, **terms}, metrics)
 
     @torch.no_grad()
     def encode(self, observations: Float[Tensor, "*batch 3 height width"]) -> Int64[Tensor, "*batch tokens"]:
-        """Return the tokens of images in [0, 1]."""
+        """Return the tokens of images in [0, 1]: in float32, so that a frame has the same ones everywhere."""
         images = observations.reshape(-1, *observations.shape[-3:])
-        tokens: Tensor = self.quantizer(self.latents(images)).tokens
+        with _in_float32(images):
+            tokens: Tensor = self.quantizer(self.latents(images)).tokens
         return tokens.reshape(*observations.shape[:-3], self.tokens_per_frame)
 
     @torch.no_grad()
     def decode(self, tokens: Int64[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 3 height width"]:
         """Return images in [0, 1]."""
         codes = self.embed(tokens.reshape(-1, self.tokens_per_frame))
-        images = (self._images(codes) + 1).div(2).clamp(0, 1)
+        images = (self._images(codes).float() + 1).div(2).clamp(0, 1)
         return images.reshape(*tokens.shape[:-1], *images.shape[-3:])
 
     def reconstruct(
@@ -109,11 +126,37 @@ class Tokenizer(nn.Module):
         self, observations: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch embed grid grid"]:
         """Return the continuous latents of images in [0, 1], before quantization."""
-        latents: Tensor = self.pre_quant_conv(self.encoder(2 * observations - 1))
-        return latents
+        return self._latents(2 * observations - 1)
+
+    def _pass(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Quantized, Float[Tensor, "batch 3 height width"]]:
+        latents = self._latents(images)
+        with _in_float32(images):
+            quantized: Quantized = self.quantizer(latents)
+        return quantized, self._images(quantized.latents)
+
+    def _latents(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch embed grid grid"]:
+        latents: Tensor = self.pre_quant_conv(self.encoder(images))
+        return latents.float()
+
+    def _terms(self, *, is_adversarial: bool) -> list[tuple[str, nn.Module]]:
+        """Return the reconstruction terms of one kind, by name."""
+        return [
+            (name, term)
+            for name, term in self.reconstruction.items()
+            if getattr(term, "is_adversarial", False) == is_adversarial
+        ]
 
     def _images(
         self, latents: Float[Tensor, "batch embed grid grid"]
     ) -> Float[Tensor, "batch 3 height width"]:
         images: Tensor = self.decoder(self.post_quant_conv(latents))
         return images
+
+
+def _in_float32(like: Tensor) -> torch.autocast:
+    """Return a context without autocast: latents are compared with codes in float32, whatever convolutions compute in."""
+    return torch.autocast(like.device.type, enabled=False)

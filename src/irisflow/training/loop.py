@@ -16,6 +16,7 @@ from irisflow import faults, interruption, schema
 from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.imagination import imagine, with_shuffled_rewards
 from irisflow.behaviour.losses import actor_critic_loss
+from irisflow.behaviour.returns import ReturnRange
 from irisflow.data.collect import Collector, EpisodeResult
 from irisflow.data.replay import ReplayBuffer
 from irisflow.envs.base import Environment
@@ -94,6 +95,7 @@ class Trainer:
             burn_in=collection.burn_in,
             seed=int(numpy_stream(seed, "env").integers(2**31)),
         )
+        self.return_range = ReturnRange(device)
         self.tester = Tester(agent, settings, device=device)
         self.test_frames = np.zeros((0, 3, settings.env.train.size, settings.env.train.size), np.uint8)
         self.components = self._components()
@@ -143,6 +145,7 @@ class Trainer:
             "replay": self.replay.get_state(),
             "collector": self.collector.get_state(),
             "policy": self.policy.get_state(),
+            "return_range": self.return_range.get_state(),
             "sample_rng": self.sample_rng.bit_generator.state,
             "generators": {name: generator.get_state() for name, generator in self._generators().items()},
             "torch_rng": torch.get_rng_state(),
@@ -164,6 +167,7 @@ class Trainer:
         self.replay.set_state(as_arrays(state["replay"]), steps)
         self.collector.set_state(as_arrays(state["collector"]))
         self.policy.set_state(state["policy"])
+        self.return_range.set_state(state["return_range"])
         self.sample_rng.bit_generator.state = state["sample_rng"]
         for name, generator in self._generators().items():
             generator.set_state(state["generators"][name])
@@ -213,6 +217,7 @@ class Trainer:
                 losses[name],
                 grad_acc_steps=getattr(training, name).grad_acc_steps,
                 max_grad_norm=getattr(training, name).max_grad_norm,
+                precision=self.settings.common.precision,
             )
             for name in COMPONENTS
         }
@@ -243,11 +248,13 @@ class Trainer:
         batch_size, length = training.batch_num_samples, training.burn_in + 1
         horizon, sample_by = training.imagine_horizon, sample_rule(self.settings.training)
         control = self.settings.training.control
-        weights = {
+        weights: dict[str, Any] = {
             "gamma": training.gamma,
             "lambda_": training.lambda_,
             "entropy_weight": training.entropy_weight,
+            "mask_after_end": training.mask_after_end,
         }
+        return_range = self.return_range if training.normalise_returns else None
 
         def loss() -> Loss:
             batch = self.encoded_replay.sample(
@@ -262,7 +269,7 @@ class Trainer:
             )
             if control.rewards == "shuffled":
                 rollout = with_shuffled_rewards(rollout, generator=self.imagine_rng)
-            return actor_critic_loss(rollout, **weights)
+            return actor_critic_loss(rollout, return_range=return_range, **weights)
 
         return loss
 

@@ -5,6 +5,8 @@ from typing import cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from irisflow import schema
 from irisflow.data.replay import ReplayBuffer, SampleBy
@@ -12,6 +14,8 @@ from irisflow.records import Batch, Loss, TokenBatch
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.training.encoded import EncodedReplay
 from irisflow.world_model.world_model import WorldModel
+
+Frames = Float[Tensor, "batch 3 height width"]
 
 
 def sample_rule(training: schema.Training) -> SampleBy:
@@ -30,11 +34,25 @@ def tokenizer_loss(
 ) -> Callable[[], Loss]:
     """Return a function that draws single frames and returns the tokenizer's loss on them."""
 
+    num_frames = 1 + tokenizer.needs_previous
+
     def loss() -> Loss:
-        batch = replay.sample(batch_size, 1, anchor="start", sample_by=sample_by, rng=rng)
-        return tokenizer.loss(batch.observations.to(device).flatten(0, 1))
+        batch = replay.sample(batch_size, num_frames, anchor="end", sample_by=sample_by, rng=rng)
+        return tokenizer.loss(*frames_of(batch.to(device)))
 
     return loss
+
+
+def frames_of(batch: Batch) -> tuple[Frames, Frames | None]:
+    """Return the last frame of each segment, and, where segments have two, the one before it.
+
+    At the first step of an episode that is the frame itself.
+    """
+    frames = batch.observations[:, -1]
+    if batch.observations.shape[1] == 1:
+        return frames, None
+    is_first = ~batch.mask[:, 0, None, None, None]
+    return frames, torch.where(is_first, frames, batch.observations[:, 0])
 
 
 def world_model_loss(

@@ -36,11 +36,15 @@ def world_model_optimizer(world_model: nn.Module, *, learning_rate: float, weigh
 
 
 def decay_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two parameter groups: those that decay, those that do not, each in the module's order."""
-    decays = {name: has_decay(module, name) for name, _ in module.named_parameters()}
+    """Return two parameter groups: those that decay, those that do not, each in the module's order.
+
+    Parameters that need no gradient, such as those of a frozen language model, are in neither.
+    """
+    learning = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    decays = {name: has_decay(module, name) for name in learning}
     return [
         {
-            "params": [parameter for name, parameter in module.named_parameters() if decays[name] == decay],
+            "params": [parameter for name, parameter in learning.items() if decays[name] == decay],
             "weight_decay": weight_decay if decay else 0.0,
         }
         for decay in (True, False)
@@ -50,15 +54,21 @@ def decay_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, An
 def has_decay(module: nn.Module, name: str) -> bool:
     """Return whether a parameter decays: a Linear's weight does; biases, norms and embedding tables do not.
 
-    Raises ConfigError for a parameter of another kind: a new backbone has to say where it belongs.
+    A module with parameters of another kind says it itself, by a method `has_decay` that takes a parameter's name within
+    it; else ConfigError is raised.
     """
     owner_name, _, leaf = name.rpartition(".")
     owner = module.get_submodule(owner_name)
     if isinstance(owner, nn.Linear):
         return leaf == "weight"
-    if isinstance(owner, nn.Embedding | nn.LayerNorm):
+    if isinstance(owner, nn.Embedding | nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
         return False
+    parts = name.split(".")
+    for depth in reversed(range(len(parts))):
+        ancestor = module.get_submodule(".".join(parts[:depth]))
+        if hasattr(ancestor, "has_decay"):
+            return bool(ancestor.has_decay(".".join(parts[depth:])))
     raise ConfigError(
         f"parameter {name} belongs to a {type(owner).__name__}: nothing says whether it decays."
-        " Allowed: Linear, Embedding, LayerNorm. Add its kind in src/irisflow/training/optim.py."
+        " Allowed: Linear, Embedding and norms, or a module with a method has_decay."
     )

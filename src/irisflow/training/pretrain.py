@@ -48,6 +48,7 @@ def pretrain(
     *,
     num_updates: int,
     training: schema.ComponentTraining,
+    precision: str,
     rng: np.random.Generator,
     checkpoints: Checkpoints,
     cost: Cost,
@@ -64,6 +65,7 @@ def pretrain(
         loss,
         grad_acc_steps=training.grad_acc_steps,
         max_grad_norm=training.max_grad_norm,
+        precision=precision,
     )
     work = _Pretraining(component, rng, checkpoints, cost)
     with interruption.deferred():

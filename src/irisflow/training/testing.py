@@ -1,8 +1,10 @@
 """Evaluation while training: full test games, then the models' losses on what was seen there (IRIS's protocol)."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from irisflow import schema
 from irisflow.behaviour.agent import Agent
@@ -10,8 +12,8 @@ from irisflow.data.replay import ReplayBuffer
 from irisflow.evaluation.play import AgentPlayer, PlayedEpisode, play_episodes
 from irisflow.randomness import derived_seed
 from irisflow.records import Loss
-from irisflow.training.losses import encoded
-from irisflow.training.update import mean_terms
+from irisflow.training.losses import encoded, frames_of
+from irisflow.training.update import Terms, mean_terms
 
 
 class Tester:
@@ -45,32 +47,38 @@ class Tester:
         evaluation = self.settings.evaluation
         metrics: dict[str, float] = {}
         if epoch > evaluation.tokenizer.start_after_epochs:
-            means = self._mean(dataset, evaluation.tokenizer.batch_num_samples, 1)
+            means = mean_terms(list(self._of_frames(dataset, evaluation.tokenizer.batch_num_samples)))
             metrics |= {f"tokenizer/eval/{term}": value for term, value in means.items()}
         if epoch > evaluation.world_model.start_after_epochs:
-            length = self.settings.common.sequence_length
-            means = self._mean(dataset, evaluation.world_model.batch_num_samples, length)
+            means = mean_terms(list(self._of_segments(dataset, evaluation.world_model.batch_num_samples)))
             metrics |= {f"world_model/eval/{term}": value for term, value in means.items()}
         return metrics
 
-    def _mean(self, dataset: ReplayBuffer, batch_size: int, length: int) -> dict[str, float]:
-        """Return the unweighted mean over batches of consecutive chunks.
+    def _of_frames(self, dataset: ReplayBuffer, batch_size: int) -> Iterator[Terms]:
+        """Yield the tokenizer's terms on every frame, in batches of one episode each."""
+        tokenizer = self.agent.tokenizer
+        num_frames = 1 + tokenizer.needs_previous
+        for index, starts in _batches(dataset, 1, batch_size):
+            batch = dataset.segments(index, starts + 1 - num_frames, num_frames).to(self.device)
+            yield _with_total(tokenizer.loss(*frames_of(batch)))
 
-        No batch mixes episodes; the last chunk of an episode is padded.
-        """
-        history = []
-        for index, steps in enumerate(dataset.lengths):
-            starts = np.arange(0, steps, length)
-            for first in range(0, len(starts), batch_size):
-                chosen = starts[first : first + batch_size]
-                batch = dataset.segments(np.full(len(chosen), index), chosen, length).to(self.device)
-                loss = (
-                    self.agent.tokenizer.loss(batch.observations)
-                    if length == 1
-                    else self.agent.world_model.loss(encoded(self.agent.tokenizer, batch))
-                )
-                history.append(_with_total(loss))
-        return mean_terms(history)
+    def _of_segments(self, dataset: ReplayBuffer, batch_size: int) -> Iterator[Terms]:
+        """Yield the world model's terms on consecutive segments; the last one of an episode is padded."""
+        length = self.settings.common.sequence_length
+        for index, starts in _batches(dataset, length, batch_size):
+            batch = dataset.segments(index, starts, length).to(self.device)
+            yield _with_total(self.agent.world_model.loss(encoded(self.agent.tokenizer, batch)))
+
+
+def _batches(
+    dataset: ReplayBuffer, length: int, batch_size: int
+) -> Iterator[tuple[Int64[np.ndarray, " batch"], Int64[np.ndarray, " batch"]]]:
+    """Yield episode indices and starts of consecutive chunks. No batch mixes episodes."""
+    for index, steps in enumerate(dataset.lengths):
+        starts = np.arange(0, steps, length)
+        for first in range(0, len(starts), batch_size):
+            chosen = starts[first : first + batch_size]
+            yield np.full(len(chosen), index), chosen
 
 
 def as_dataset(played: list[PlayedEpisode]) -> ReplayBuffer:
@@ -91,5 +99,5 @@ def sample_frames(played: list[PlayedEpisode], num_frames: int) -> UInt8[np.ndar
     return chosen
 
 
-def _with_total(loss: Loss) -> dict[str, torch.Tensor]:
+def _with_total(loss: Loss) -> Terms:
     return {**loss.terms, "total": loss.total}

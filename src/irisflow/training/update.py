@@ -16,7 +16,10 @@ Terms = dict[str, torch.Tensor]
 
 
 class Component:
-    """One of the three trained parts, with its optimizer. `loss` draws a batch and returns its loss."""
+    """One of the three trained parts, with its optimizer. `loss` draws a batch and returns its loss.
+
+    `precision` is float32, or bfloat16 for an autocast of the forward pass: weights and optimizer stay float32.
+    """
 
     def __init__(
         self,
@@ -27,10 +30,13 @@ class Component:
         *,
         grad_acc_steps: int,
         max_grad_norm: float | None,
+        precision: str = "float32",
     ) -> None:
         self.name, self.module, self.optimizer, self.loss = name, module, optimizer, loss
         self.grad_acc_steps, self.max_grad_norm = grad_acc_steps, max_grad_norm
         self.num_updates = 0
+        self.device_type = next(module.parameters()).device.type
+        self.is_mixed = precision == "bfloat16"
 
     def train(self, num_updates: int, *, what: str, history: list[Terms] | None = None) -> dict[str, float]:
         """Return the mean of each loss term over `num_updates` updates; the module is in eval mode afterwards.
@@ -56,7 +62,8 @@ class Component:
         self.optimizer.zero_grad(set_to_none=True)
         summed: Terms = {}
         for _ in range(self.grad_acc_steps):
-            loss = self.loss()
+            with torch.autocast(self.device_type, torch.bfloat16, enabled=self.is_mixed):
+                loss = self.loss()
             (loss.total / self.grad_acc_steps).backward()  # type: ignore[no-untyped-call]
             for term, value in {**loss.terms, **loss.metrics, "total": loss.total}.items():
                 summed[term] = summed.get(term, torch.zeros(())) + value.detach() / self.grad_acc_steps

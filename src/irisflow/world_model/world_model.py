@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int64
 from omegaconf import DictConfig
@@ -15,42 +14,23 @@ from irisflow.randomness import sample_categorical
 from irisflow.records import Loss, Prediction, TokenBatch
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
-from irisflow.world_model.heads import Head
-from irisflow.world_model.prediction.base import FramePrediction
+from irisflow.world_model.heads import Head, cross_entropy, labels
+from irisflow.world_model.prediction.base import FramePrediction, Pass
+from irisflow.world_model.rewards.base import RewardHead
 from irisflow.world_model.weights import initialise
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)
 class State:
     """Where imagination stands; the world model consumes it when it steps.
 
-    `frame` is the current frame; its last token waits to be forwarded with the next action, which saves one
-    pass per frame. It is None after a step that predicted no frame: such a state has no future.
+    `frame` is the current frame; its last tokens, as many as the prediction leaves pending, wait to be forwarded with
+    the next action, which saves a pass per frame. It is None after a step that predicted no frame: such a state has no
+    future. `memory` is None before anything was forwarded.
     """
 
-    memory: Memory
+    memory: Memory | None
     frame: Int64[Tensor, "batch tokens"] | None
-
-
-@dataclass(frozen=True)
-class Logits:
-    """What one pass over whole blocks says, and the backbone's outputs it was read from."""
-
-    outputs: Float[Tensor, "batch length embed"]
-    observations: Float[Tensor, "batch predictions vocab"]
-    rewards: Float[Tensor, "batch time 3"]
-    ends: Float[Tensor, "batch time 2"]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Targets of the logits; -100 where a step is padding. `observations` has no label for the last logit."""
-
-    observations: Int64[Tensor, "batch labels"]
-    rewards: Int64[Tensor, "batch time"]
-    ends: Int64[Tensor, "batch time"]
 
 
 def build_world_model(
@@ -68,16 +48,9 @@ def build_world_model(
         Embedding(num_actions=num_actions, **sizes),
         backbone,
         variants.build("prediction", settings.prediction, tokens_per_frame=tokens_per_frame, **sizes),
+        variants.build("reward", settings.reward, embed_dim=backbone.embed_dim),
         tokens_per_frame=tokens_per_frame,
     )
-
-
-def labels(batch: TokenBatch) -> Labels:
-    """Return the targets: the next frame tokens, the reward's sign plus one, and whether the episode ends."""
-    padding = ~batch.mask
-    observations = batch.tokens.masked_fill(padding[:, :, None], IGNORED).flatten(1)[:, 1:]
-    rewards = (batch.rewards.sign() + 1).long().masked_fill(padding, IGNORED)
-    return Labels(observations, rewards, batch.ends.long().masked_fill(padding, IGNORED))
 
 
 class WorldModel(nn.Module):
@@ -85,12 +58,14 @@ class WorldModel(nn.Module):
 
     backbone: Backbone
     prediction: FramePrediction
+    reward_head: RewardHead
 
     def __init__(
         self,
         embedding: Embedding,
         backbone: Backbone,
         prediction: FramePrediction,
+        reward_head: RewardHead,
         *,
         tokens_per_frame: int,
     ) -> None:
@@ -99,28 +74,25 @@ class WorldModel(nn.Module):
         self.embedding = embedding.apply(initialise)
         self.backbone = backbone
         self.prediction = prediction
-        self.reward_head = Head(backbone.embed_dim, 3).apply(initialise)
+        self.reward_head = reward_head
         self.end_head = Head(backbone.embed_dim, 2).apply(initialise)
 
     def forward(
         self, tokens: Int64[Tensor, "batch time tokens"], actions: Int64[Tensor, "batch time"]
-    ) -> Logits:
-        """Return what the world model says after each token and action of whole blocks."""
-        outputs, _ = self.backbone(self.embedding(tokens, actions))
-        blocks = rearrange(outputs, "b (time position) d -> b time position d", time=tokens.shape[1])
-        at_actions = blocks[:, :, -1]
-        return Logits(
-            outputs, self.prediction(blocks), self.reward_head(at_actions), self.end_head(at_actions)
-        )
+    ) -> Pass:
+        """Return the backbone's pass over whole blocks: frames, each with the action taken on it."""
+        sequence = self.embedding(tokens, actions)
+        blocks = rearrange(sequence, "b (time position) d -> b time position d", time=tokens.shape[1])
+        return self.prediction.read(blocks, backbone=self.backbone)
 
     def loss(self, batch: TokenBatch) -> Loss:
         """Return the cross-entropies `observation`, `reward` and `end`, each a mean over its own targets."""
-        logits, targets = self(batch.tokens, batch.actions), labels(batch)
+        seen, mask = self(batch.tokens, batch.actions), batch.mask
         return Loss(
             {
-                "observation": _cross_entropy(logits.observations[:, :-1], targets.observations),
-                "reward": _cross_entropy(logits.rewards, targets.rewards),
-                "end": _cross_entropy(logits.ends, targets.ends),
+                "observation": self.prediction.loss(seen, batch.tokens, mask),
+                "reward": self.reward_head.loss(seen.at_actions, batch.rewards, mask),
+                "end": cross_entropy(self.end_head(seen.at_actions), labels(batch.ends.long(), mask)),
             }
         )
 
@@ -143,8 +115,10 @@ class WorldModel(nn.Module):
         else:
             rest = self.embedding.continued(tokens, actions)
             sequence, memory = torch.cat([self._pending(state), rest], dim=1), state.memory
-        _, seen = self.backbone(sequence[:, :-1], memory)
-        return State(seen, tokens[:, -1])
+        ready = sequence[:, : sequence.shape[1] - self.prediction.pending]
+        if ready.shape[1]:
+            _, memory = self.backbone(ready, memory)
+        return State(memory, tokens[:, -1])
 
     @torch.no_grad()
     def imagine(
@@ -156,7 +130,7 @@ class WorldModel(nn.Module):
         predict_frame: bool = True,
         greedy: bool = False,
     ) -> tuple[Prediction, State]:
-        """Return what follows the actions, and the state there. Rewards are -1, 0 or 1.
+        """Return what follows the actions, and the state there. With the reward head `sign`, rewards are -1, 0 or 1.
 
         Draws reward, end, then tokens; `greedy` takes the likeliest of each and draws nothing.
         `predict_frame=False` predicts no frame and makes no token pass: for the last step of a rollout. Where
@@ -167,7 +141,7 @@ class WorldModel(nn.Module):
         inputs = torch.cat([self._pending(state), self.embedding.actions(actions)[:, None]], dim=1)
         outputs, memory = self.backbone(inputs, state.memory)
         output = outputs[:, -1]
-        rewards = sample_categorical(self.reward_head(output), generator=generator, greedy=greedy) - 1
+        rewards = self.reward_head.sample(output, generator=generator, greedy=greedy)
         ends = sample_categorical(self.end_head(output), generator=generator, greedy=greedy) == 1
         frame = None
         if predict_frame:
@@ -179,26 +153,20 @@ class WorldModel(nn.Module):
                 generator=generator,
                 greedy=greedy,
             )
-        return Prediction(rewards.to(output.dtype), ends, frame), State(memory, frame)
+        return Prediction(rewards, ends, frame), State(memory, frame)
 
-    def _pending(self, state: State) -> Float[Tensor, "batch 1 embed"]:
-        """Return the embedding of the frame's last token, which the backbone has not seen yet."""
+    def _pending(self, state: State) -> Float[Tensor, "batch pending embed"]:
+        """Return the embeddings of the frame's last tokens, which the backbone has not seen yet."""
         if state.frame is None:
             raise ValueError("the step that made this state predicted no frame: nothing can follow it")
-        pending: Tensor = self.embedding.frame_tokens(state.frame[:, -1:])
+        pending: Tensor = self.embedding.frame_tokens(state.frame[:, -self.prediction.pending :])
         return pending
 
     def _with_room(self, state: State, *, predict_frame: bool) -> State:
         """Return a state in whose window one more step fits. It counts a frame's last token as forwarded."""
-        needed = 1 + self.tokens_per_frame * predict_frame
-        window = self.backbone.window
-        if window is None or state.frame is None or state.memory.length + 1 + needed <= window:
+        needed = self.prediction.pending + 1 + self.tokens_per_frame * predict_frame
+        window, length = self.backbone.window, 0 if state.memory is None else state.memory.length
+        if window is None or state.frame is None or length + needed <= window:
             return state
         frame = state.frame[:, None]
         return self.observe(None, frame, frame[:, :0, 0])
-
-
-def _cross_entropy(
-    logits: Float[Tensor, "batch targets classes"], targets: Int64[Tensor, "batch targets"]
-) -> Float[Tensor, ""]:
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)

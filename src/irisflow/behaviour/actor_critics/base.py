@@ -1,10 +1,12 @@
 """What every actor-critic gives."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Views = Float[Tensor, "batch channels height width"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,17 @@ class PolicyOutput:
 
 @runtime_checkable
 class ActorCritic(Protocol):
-    """A recurrent module that sees one image at a time."""
+    """A recurrent module that sees one view of a frame at a time: its picture, or the map of its codes.
+
+    A module is built with `num_actions`, the `resolution` of pictures, and the shape `code_map` (embed, grid, grid).
+    """
 
     num_actions: int
+    sees: Literal["pictures", "codes"]  # what `Agent.view` gives it
     use_original_obs: bool  # in real environments, see real frames instead of reconstructions
 
-    def __call__(
-        self, observations: Float[Tensor, "batch 3 height width"], state: PolicyState
-    ) -> tuple[PolicyOutput, PolicyState]:
-        """Return the output on images in [0, 1], and the state after them."""
+    def __call__(self, views: Views, state: PolicyState) -> tuple[PolicyOutput, PolicyState]:
+        """Return the output on pictures in [0, 1] or on code maps, and the state after them."""
         ...
 
     def initial_state(self, batch_size: int) -> PolicyState:
@@ -42,9 +46,9 @@ class ActorCritic(Protocol):
 
     def burn_in(
         self,
-        observations: Float[Tensor, "batch time 3 height width"],
+        views: Float[Tensor, "batch time channels height width"],
         mask: Bool[Tensor, "batch time"],
         state: PolicyState | None = None,
     ) -> PolicyState:
-        """Return the state after past images; rows where the mask is false keep theirs. No gradient."""
+        """Return the state after past views; rows where the mask is false keep theirs. No gradient."""
         ...

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,13 +22,16 @@ class Config:
     use_original_obs: bool = False
 
 
-def build(config: Config, *, num_actions: int, resolution: int) -> "CnnLstm":
+def build(config: Config, *, num_actions: int, resolution: int, code_map: tuple[int, int, int]) -> "CnnLstm":
     """Return the actor-critic for square images."""
+    del code_map
     return CnnLstm(config, num_actions=num_actions, resolution=resolution)
 
 
 class CnnLstm(nn.Module):
     """The actor-critic. Actor and critic share all but their last layer."""
+
+    sees: Literal["pictures", "codes"] = "pictures"
 
     def __init__(self, config: Config, *, num_actions: int, resolution: int) -> None:
         super().__init__()
@@ -43,10 +47,10 @@ class CnnLstm(nn.Module):
         self.actor = nn.Linear(config.hidden_dim, num_actions)
 
     def forward(
-        self, observations: Float[Tensor, "batch 3 height width"], state: PolicyState
+        self, views: Float[Tensor, "batch 3 height width"], state: PolicyState
     ) -> tuple[PolicyOutput, PolicyState]:
         """Return the output on images in [0, 1], and the state after them."""
-        hidden, cell = self.lstm(self._features(observations), (state.hidden, state.cell))
+        hidden, cell = self.lstm(self._features(views), (state.hidden, state.cell))
         return PolicyOutput(self.actor(hidden), self.critic(hidden)[:, 0]), PolicyState(hidden, cell)
 
     def initial_state(self, batch_size: int) -> PolicyState:
@@ -57,23 +61,21 @@ class CnnLstm(nn.Module):
     @torch.no_grad()
     def burn_in(
         self,
-        observations: Float[Tensor, "batch time 3 height width"],
+        views: Float[Tensor, "batch time 3 height width"],
         mask: Bool[Tensor, "batch time"],
         state: PolicyState | None = None,
     ) -> PolicyState:
         """Return the state after past images; rows where the mask is false keep theirs. No gradient."""
-        state = self.initial_state(len(observations)) if state is None else state
+        state = self.initial_state(len(views)) if state is None else state
         hidden, cell = state.hidden, state.cell
-        for images, is_valid in zip(observations.unbind(1), mask[:, :, None].unbind(1), strict=True):
+        for images, is_valid in zip(views.unbind(1), mask[:, :, None].unbind(1), strict=True):
             new_hidden, new_cell = self.lstm(self._features(images), (hidden, cell))
             hidden = torch.where(is_valid, new_hidden, hidden)
             cell = torch.where(is_valid, new_cell, cell)
         return PolicyState(hidden, cell)
 
-    def _features(
-        self, observations: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch features"]:
-        features = 2 * observations - 1
+    def _features(self, views: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        features = 2 * views - 1
         for convolution in self.convolutions:
             features = nn.functional.max_pool2d(convolution(features), 2).relu()
         return features.flatten(1)

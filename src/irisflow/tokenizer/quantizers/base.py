@@ -19,9 +19,13 @@ class Quantized:
 
 @runtime_checkable
 class Quantizer(Protocol):
-    """A module between encoder and decoder; its token values are below `vocab_size`."""
+    """A module between encoder and decoder; its token values are below `vocab_size`.
+
+    A position of the map has one token or more; those of one position are neighbours.
+    """
 
     vocab_size: int
+    tokens_per_position: int
 
     def __call__(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return the codes of continuous latents."""

@@ -37,6 +37,7 @@ class VectorQuantizer(nn.Module):
     """A codebook; a latent vector becomes the nearest code."""
 
     idle: Tensor
+    tokens_per_position = 1
 
     def __init__(self, vocab_size: int, embed_dim: int, *, beta: float, revive_after: int = 0) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irisflow.tokenizer.reconstruction.base import Images
+from irisflow.tokenizer.reconstruction.base import Pictures
 
 LEAST = {"weight": 0}
 
@@ -30,6 +30,6 @@ class AbsoluteDifference(nn.Module):
         super().__init__()
         self.weight = weight
 
-    def forward(self, target: Images, prediction: Images) -> Float[Tensor, ""]:
+    def forward(self, pictures: Pictures) -> Float[Tensor, ""]:
         """Return the weighted distance."""
-        return self.weight * F.l1_loss(prediction, target)
+        return self.weight * F.l1_loss(pictures.prediction, pictures.target)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.progress import say
-from irisflow.tokenizer.reconstruction.base import Images
+from irisflow.tokenizer.reconstruction.base import Pictures
 
 LEAST = {"weight": 0}
 KEY = "tokenizer.reconstruction.lpips.trunk"
@@ -58,11 +58,11 @@ class PerceptualDistance(nn.Module):
         self.has_dropout = has_dropout
         self.unregistered = (network,)
 
-    def forward(self, target: Images, prediction: Images) -> Float[Tensor, ""]:
+    def forward(self, pictures: Pictures) -> Float[Tensor, ""]:
         """Return the weighted mean distance of images in [-1, 1]."""
         (network,) = self.unregistered
         network.train(self.training and self.has_dropout)
-        distances: Tensor = network(target, prediction)
+        distances: Tensor = network(pictures.target, pictures.prediction)
         return self.weight * distances.mean()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PerceptualDistance":

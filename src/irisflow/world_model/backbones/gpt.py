@@ -8,11 +8,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
+from irisflow.world_model.backbones.base import (
+    Branches,
+    Sequence,
+    belonging,
+    branched,
+    branched_positions,
+    split_branches,
+)
 from irisflow.world_model.weights import initialise
 
 ATTENTION = ("causal", "block_causal")
 LEAST = {"num_layers": 1, "num_heads": 1, "embed_dim": 1, "embed_pdrop": 0, "resid_pdrop": 0, "attn_pdrop": 0}
-Sequence = Float[Tensor, "batch length embed"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class KeysValues:
     """The cache: per layer a tensor (2, batch, heads, tokens, head width) whose first `length` tokens count.
 
     A first pass leaves views of what it computed anyway; the first continuation copies them into tensors of
-    full length, which later continuations fill in place. So a continued cache must not be used again.
+    full length, which later continuations fill in place. So a second continuation overwrites the first.
     """
 
     layers: list[Tensor]
@@ -148,6 +155,20 @@ class GPT(nn.Module):
             x, keys_values = block(x, mask, cache, start)
             layers.append(keys_values)
         return self.norm(x), KeysValues(layers, stop)
+
+    def branch(
+        self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int
+    ) -> tuple[Sequence, Branches]:
+        """Return trunk and branches in one pass, see `Backbone`."""
+        length, num_queries = embeddings.shape[1], len(queries)
+        self._check_room((length - 1) // every * every + num_queries)
+        positions = branched_positions(length, num_queries, every=every).to(embeddings.device)
+        visible = self.visible[positions][:, positions]
+        mask = visible & belonging(length, num_queries, every=every).to(embeddings.device)
+        x = self.dropout(branched(embeddings, queries, every=every) + self.positions(positions))
+        for block in self.blocks:
+            x, _ = block(x, mask, None, 0)
+        return split_branches(self.norm(x), length, num_queries)
 
     def _mask(self, start: int, stop: int) -> Tensor | None:
         """Return the visible pairs, or None where plain causality (or a single token) says the same."""
