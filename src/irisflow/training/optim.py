@@ -1,5 +1,6 @@
 """Optimizers, and which parameters decay. IRIS, appendix B."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -65,9 +66,11 @@ def has_decay(module: nn.Module, name: str) -> bool:
         return False
     parts = name.split(".")
     for depth in reversed(range(len(parts))):
-        ancestor = module.get_submodule(".".join(parts[:depth]))
-        if hasattr(ancestor, "has_decay"):
-            return bool(ancestor.has_decay(".".join(parts[depth:])))
+        says: Callable[[str], bool] | None = getattr(
+            module.get_submodule(".".join(parts[:depth])), "has_decay", None
+        )
+        if says is not None:
+            return says(".".join(parts[depth:]))
     raise ConfigError(
         f"parameter {name} belongs to a {type(owner).__name__}: nothing says whether it decays."
         " Allowed: Linear, Embedding and norms, or a module with a method has_decay."
