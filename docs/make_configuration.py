@@ -109,7 +109,7 @@ MEANINGS = {
     "training.actor_critic.burn_in": "frames that warm up the policy before it imagines",
     "training.actor_critic.gamma": "discount",
     "training.actor_critic.lambda_": "of the lambda-returns",
-    "training.actor_critic.normalise_returns": "divide advantages by the range of returns, where that is above 1; IRIS: false",
+    "training.actor_critic.normalise_returns": "divide advantages by the range of returns if above 1; IRIS: false",
     "training.actor_critic.mask_after_end": "leave out imagined steps after an imagined end; IRIS: false",
     "training.actor_critic.entropy_weight": "weight of the entropy term",
     "training.control.name": "what is broken on purpose (a file of `params/control/`): for negative controls only",
@@ -222,8 +222,8 @@ key, a value of another type or one out of range stops everything with one line,
 - for one run by hand: `python src/main.py env.train.id=Pong training.actor_critic.gamma=0.99`.
 
 Which files are composed: `scale=`, `variant=`, `tokenizer=`, `world_model=`, `actor_critic=`, `initialization=`,
-`corpus=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=`, `prediction=` and `reward=` change a
-part of the tokenizer or world model. (A changed tokenizer that is pretrained deserves a file and name of its own in
+`corpus=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=`, `prediction=` and `reward=`
+change a part of the tokenizer or world model. (A changed tokenizer that is pretrained deserves a file and name of its own in
 `params/tokenizer/`: artefacts are addressed by that name, so variants that share it share its pretraining.)
 
 The columns: **`full`** is the value at scale `full`: IRIS's, apart from `common.device`, `wandb` and the default game;
