@@ -60,6 +60,18 @@ def test_the_catalogue_as_text_tells_each_variants_question(capsys: pytest.Captu
     assert all(yaml.safe_load(path.read_text())["variant"]["question"] in text for path in VARIANTS)
 
 
+def test_the_catalogue_as_text_says_what_each_part_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for family in variants.FAMILIES:
+        start = lines.index(f"parts: {family}") + 1
+        listed = dict(
+            line.split(maxsplit=1) for line in lines[start : start + len(variants.available(family))]
+        )
+        assert sorted(listed) == variants.available(family)
+        assert all(about.endswith((".", ":")) or len(about) > 20 for about in listed.values())
+
+
 @pytest.mark.parametrize("family", FAMILIES_WITH_FILES)
 def test_parameter_files_and_variant_modules_match_one_to_one(family: str) -> None:
     named = [yaml.safe_load(path.read_text())["name"] for path in (ROOT / "params" / family).glob("*.yaml")]
