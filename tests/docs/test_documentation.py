@@ -48,7 +48,7 @@ def test_a_quoted_snakemake_command_names_targets_rules_studies_and_profiles_tha
     assert set(options.forcerun or ()) <= rules
     for setting in options.config or ():
         key, _, name = setting.partition("=")
-        assert key == "study" and (name == "cosine" or load_study(name).name == name)
+        assert key == "study" and load_study(name).name == name
     assert options.profile is None or (ROOT / options.profile / "config.yaml").is_file()
 
 
@@ -81,31 +81,6 @@ def test_quoted_plans_are_made(arguments: list[str], tmp_path: Path) -> None:
     assert int(counts["train_agent"]) == (260 if "study=atari100k" in arguments else 8)
     if "study=atari100k" in arguments:
         assert f"{counts['total']} jobs" in README.read_text("utf-8")
-
-
-@pytest.mark.slow
-def test_the_steps_of_contributing_add_a_variant(tmp_path: Path) -> None:
-    checkout = _copy(tmp_path)
-    quantizers = checkout / "src/irisflow/tokenizer/quantizers"
-    source, function = (quantizers / "vq.py").read_text("utf-8"), blocks(CONTRIBUTING, "python")[0]
-    start = source.index("    @torch.no_grad()\n    def _nearest")
-    indented = "".join(f"    {line}\n" for line in function.splitlines())
-    (quantizers / "cosine.py").write_text(source[:start] + indented, encoding="utf-8")
-    groups = ("quantizer", "tokenizer", "variant", "study")
-    for group, content in zip(groups, blocks(CONTRIBUTING, "yaml"), strict=True):
-        (checkout / f"params/{group}/cosine.yaml").write_text(content, encoding="utf-8")
-    assert "cosine" in _run(checkout, sys.executable, "-m", "irisflow", "list").stdout
-    plan = _run(
-        checkout, sys.executable, "-m", "snakemake", "-n", "--config", "study=cosine", "--quiet", "rules"
-    )
-    assert plan.returncode == 0, plan.stderr
-    run = ("--scale", "smoke", "--variant", "cosine", "--game", "Catch", "--seed", "0")
-    trained = _run(checkout, sys.executable, "-m", "irisflow", "train-agent", *run)
-    assert trained.returncode == 0, trained.stderr
-    settings = yaml.safe_load(
-        (checkout / "results/smoke/agents/cosine/Catch/seed-0/params.yaml").read_text("utf-8")
-    )
-    assert settings["tokenizer"]["quantizer"]["name"] == "cosine"
 
 
 def test_the_page_of_all_keys_is_current() -> None:
