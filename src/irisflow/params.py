@@ -181,15 +181,15 @@ def _stage_digest(stage: str, whole: DictConfig) -> str:
     # The run's identity (game and seed) is hashed beside this, so that it is composed once for all of them.
     for key in ("common.seed", "env.train.id", "env.test.id", "env.keymap"):
         _drop(sliced, key)
-    code = source.digest(f"irisflow.stages.{stage}", *_variant_modules(sliced))
+    code = source.digest(f"irisflow.stages.{stage}", *part_modules(sliced))
     return hashlib.sha256((json.dumps(sliced, sort_keys=True) + code).encode()).hexdigest()
 
 
-def _variant_modules(sliced: Mapping[str, Any]) -> list[str]:
-    """Return the modules of the variants that a slice names: they are imported by name, unseen by `source`."""
-    return [
-        f"{variants.FAMILIES[family]}.{settings['name']}" for _, family, settings in _named_variants(sliced)
-    ]
+def part_modules(tree: Mapping[str, Any] | DictConfig) -> list[str]:
+    """Return the modules of the parts that a configuration names: they are imported by name, unseen by `source`."""
+    plain = OmegaConf.to_container(tree) if isinstance(tree, DictConfig) else tree
+    named = _named_variants(cast(Mapping[str, Any], plain))
+    return [f"{variants.FAMILIES[family]}.{settings['name']}" for _, family, settings in named]
 
 
 def _named_variants(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ marker the place of a variant. Texts are never markup, so a name with strange ch
 # ruff: noqa: RUF001  (typographic signs in printed text)
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from irisflow.reporting.findings import iqm_label
@@ -85,8 +86,18 @@ def answer_table(summary: Summary) -> Block:
         column("Wall-clock"),
         column("Verdict", align="left"),
     ]
-    rows = [_answer_row(summary, variant) for variant in summary["study"]["variants"]]
-    return table("T1", "Variants", columns, rows, caption=_answer_caption(summary), size=9.0)
+    variants = summary["study"]["variants"]
+    rows = [_answer_row(summary, variant) for variant in variants]
+    ends = [
+        row for row, (this, following) in enumerate(pairwise(variants)) if this["axis"] != following["axis"]
+    ]
+    if len(ends) > 1:
+        columns.insert(1, column("Axis", align="left"))
+        for row, cells in enumerate(rows):
+            cells.insert(1, variants[row]["axis"] if row == 0 or row - 1 in ends else "")
+    return table(
+        "T1", "Variants", columns, rows, caption=_answer_caption(summary), size=9.0, rules_after=ends
+    )
 
 
 def _answer_row(summary: Summary, variant: Mapping[str, str]) -> list[Cell]:

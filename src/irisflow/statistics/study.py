@@ -60,8 +60,11 @@ class StudyDescription:
 
     @property
     def ordered_variants(self) -> tuple[VariantDescription, ...]:
-        """Return the variants, the baseline first."""
-        return tuple(sorted(self.variants, key=lambda variant: variant.name != self.baseline))
+        """Return the variants, the baseline first, then those that change the same thing beside each other."""
+        axes = [variant.axis for variant in self.variants if variant.name != self.baseline]
+        others = (variant for variant in self.variants if variant.name != self.baseline)
+        first = next(variant for variant in self.variants if variant.name == self.baseline)
+        return (first, *sorted(others, key=lambda variant: axes.index(variant.axis)))
 
     @property
     def stamp(self) -> str:
