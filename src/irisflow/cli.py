@@ -144,6 +144,8 @@ def _add_run_arguments(command: argparse.ArgumentParser, stage: str) -> None:
 def _add_study_arguments(command: argparse.ArgumentParser, _stage: str) -> None:
     command.add_argument("--study", required=True, help="params/study/")
     command.add_argument("--scale", default=None, help="instead of the study's own")
+    command.add_argument("--games", nargs="+", default=None, help="instead of the study's own")
+    command.add_argument("--seeds", nargs="+", type=int, default=None, help="instead of the study's own")
     _add_common_arguments(command)
 
 
@@ -205,7 +207,8 @@ def _request(options: argparse.Namespace) -> "RunRequest | StudyRequest":
 
     stage, common = _key(options.command), (options.override, options.digest)
     if options.command not in STAGE_GROUPS:
-        return StudyRequest.checked(stage, options.study, options.scale, *common)
+        changes = {key: getattr(options, key) for key in ("scale", "games", "seeds")}
+        return StudyRequest.checked(stage, options.study, *common, **changes)
     groups = {_key(group): getattr(options, _key(group)) for group in STAGE_GROUPS[options.command]}
     request = RunRequest.checked(stage, options.scale, options.game, options.seed, *common, **groups)
     return replace(request, held_out=getattr(options, "held_out", None))

@@ -11,7 +11,7 @@ from irisflow.errors import ConfigError
 from irisflow.params import Choice
 from irisflow.study import Study
 
-CONFIG_KEYS = ("study", "scale", "overrides")
+CONFIG_KEYS = {"study": str, "scale": str, "games": list, "seeds": list, "overrides": list}
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -19,9 +19,10 @@ def check_config(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if key not in CONFIG_KEYS:
             raise ConfigError(f"--config {key}: no such key. Allowed: {', '.join(CONFIG_KEYS)}.")
-        wanted = list if key == "overrides" else str
+        wanted = CONFIG_KEYS[key]
         if not isinstance(value, wanted):
-            raise ConfigError(f"--config {key} is {value!r}; expected a {wanted.__name__}.")
+            example = f", such as --config '{key}=[...]'" if wanted is list else ""
+            raise ConfigError(f"--config {key} is {value!r}; expected a {wanted.__name__}{example}.")
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,16 @@ def test_a_wrong_study_file_is_refused_with_its_name(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config", ["study=$(touch x)", "studdy=smoke", "study=5", "overrides=['training.gama=1']"]
+    "config",
+    [
+        "study=$(touch x)",
+        "studdy=smoke",
+        "study=5",
+        "games=Pong",
+        "games=[Pang]",
+        "seeds=[zero]",
+        "overrides=['training.gama=1']",
+    ],
 )
 def test_snakemake_refuses_a_wrong_study_in_one_line(checkout: Path, config: str) -> None:
     before = snapshot(checkout)

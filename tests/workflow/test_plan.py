@@ -27,6 +27,12 @@ def test_a_study_plans_each_run_once_and_shares_pretraining(
     assert planned(checkout, REPORT, "--config", f"study={study}") == {**pretraining, **runs, **LAST}
 
 
+def test_a_part_of_a_study_is_planned_from_the_command_line(checkout: Path, finished: Path) -> None:
+    part = ("--config", "study=atari100k", "games=[Pong]", "seeds=[0, 1, 7]")
+    assert planned(checkout, REPORT, *part)["train_agent"] == 2 * 3
+    assert planned(finished, REPORT, "--config", "games=[Pong]") == LAST
+
+
 def test_a_second_run_does_nothing(smoke_run: Path) -> None:
     result = snakemake(smoke_run, REPORT, "--cores", "2", check=True)
     assert "Nothing to be done" in result.stdout + result.stderr

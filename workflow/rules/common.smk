@@ -24,9 +24,8 @@ from irisflow.workflow import StudyPlan, check_config  # noqa: E402
 
 try:
     check_config(config)
-    STUDY = load_study(
-        config["study"], scale=config.get("scale"), overrides=config.get("overrides")
-    )
+    changes = {key: config.get(key) for key in ("scale", "games", "seeds", "overrides")}
+    STUDY = load_study(config["study"], **changes)
     PLAN = StudyPlan(STUDY)
 except IrisflowError as error:
     sys.exit(f"irisflow: {error}")

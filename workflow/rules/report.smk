@@ -12,8 +12,11 @@ rule aggregate:
         "logs/{scale}/aggregate/{study}.benchmark.tsv"
     params:
         digest=lambda wildcards: PLAN.study_digest("aggregate"),
+        games=STUDY.games,
+        seeds=STUDY.seeds,
     shell:
         "python -m irisflow aggregate --study {wildcards.study} --scale {wildcards.scale}"
+        " --games {params.games:q} --seeds {params.seeds:q}"
         " --digest {params.digest} 2>&1 | tee {log}"
 
 
@@ -35,6 +38,9 @@ rule report:
         digest=lambda wildcards: PLAN.study_digest("report"),
         study=STUDY.name,
         scale=STUDY.scale,
+        games=STUDY.games,
+        seeds=STUDY.seeds,
     shell:
         "python -m irisflow report --study {params.study} --scale {params.scale}"
+        " --games {params.games:q} --seeds {params.seeds:q}"
         " --digest {params.digest} 2>&1 | tee {log}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from irisflow import params, paths
 from irisflow.identity import check_made_as_planned, open_own
@@ -23,14 +23,12 @@ class StudyRequest:
     is_planned: bool = False  # whether the pipeline asked for just this digest
 
     @classmethod
-    def checked(
-        cls, stage: str, name: str, scale: str | None, overrides: list[str], digest: str | None
-    ) -> Self:
-        """Return the request.
+    def checked(cls, stage: str, name: str, overrides: list[str], digest: str | None, **changes: Any) -> Self:
+        """Return the request; `changes` replace keys of the study, such as its scale, if not None.
 
         Raises ConfigError if the study does not exist, or the digest is not the one that was planned.
         """
-        study = load_study(name, scale=scale, overrides=overrides or None)
+        study = load_study(name, overrides=overrides or None, **changes)
         computed = params.digest_of_values(stage, study_values(study, stage))
         check_digest(stage, planned=digest, computed=computed)
         return cls(stage, study, computed, digest is not None)

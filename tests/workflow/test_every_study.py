@@ -1,0 +1,40 @@
+"""Every study of the field's questions, from frames to the report, at scale `smoke` on one game and seed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from irisflow.study import load_study
+from workspace import copy_checkout, snakemake
+
+STUDIES = ("tokenizer_losses", "quantizers", "backbones", "predictions", "pretraining", "language_model")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("every_study")]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which studies share what they have in common."""
+    return copy_checkout(tmp_path_factory.mktemp("studies"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_runs_to_its_report(name: str, shared: Path) -> None:
+    config = ("--config", f"study={name}", "scale=smoke", "games=[Catch]", "seeds=[0]")
+    snakemake(shared, "--cores", "2", *config, check=True)
+    study = load_study(name)
+    summary = json.loads((shared / "reports/summary.json").read_text(encoding="utf-8"))
+    assert summary["study"]["name"] == name and summary["study"]["games"] == ["Catch"]
+    assert {variant["name"] for variant in summary["study"]["variants"]} == set(study.variants)
+    assert summary["coverage"]["is_complete"]
+    assert all(summary["aggregates"][variant] for variant in study.variants)
+    assert (shared / "reports/summary.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_compares_variants_of_one_question_with_iris_at_quick_and_can_be_run_at_full(
+    name: str,
+) -> None:
+    study = load_study(name)
+    assert (study.scale, study.baseline) == ("quick", "iris")
+    assert set(load_study(name, scale="full").variants) == set(study.variants)
