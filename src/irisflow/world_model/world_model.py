@@ -44,13 +44,11 @@ def build_world_model(
         )
     backbone = variants.build("backbone", settings.backbone)
     sizes = {"embed_dim": backbone.embed_dim, "vocab_size": vocab_size}
-    return WorldModel(
-        Embedding(num_actions=num_actions, **sizes),
-        backbone,
-        variants.build("prediction", settings.prediction, tokens_per_frame=tokens_per_frame, **sizes),
-        variants.build("reward", settings.reward, embed_dim=backbone.embed_dim),
-        tokens_per_frame=tokens_per_frame,
-    )
+    embedding = Embedding(num_actions=num_actions, **sizes)
+    prediction = variants.build("prediction", settings.prediction, tokens_per_frame=tokens_per_frame, **sizes)
+    embedding.apply(initialise)
+    reward_head = variants.build("reward", settings.reward, embed_dim=backbone.embed_dim)
+    return WorldModel(embedding, backbone, prediction, reward_head, tokens_per_frame=tokens_per_frame)
 
 
 class WorldModel(nn.Module):
@@ -71,7 +69,7 @@ class WorldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.tokens_per_frame = tokens_per_frame
-        self.embedding = embedding.apply(initialise)
+        self.embedding = embedding
         self.backbone = backbone
         self.prediction = prediction
         self.reward_head = reward_head
