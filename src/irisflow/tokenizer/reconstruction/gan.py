@@ -29,6 +29,9 @@ LEAST = {"weight": 0, "start_after_updates": 0, "channels": 1, "num_layers": 1}
 MOST_WEIGHT = 1e4
 STABILISER = 1e-4  # of VQGAN's code; its equation 7 has 1e-6
 
+TERMS = ("gan", "discriminator")
+METRICS = ("adaptive_weight", "logits_real", "logits_drawn")
+
 Logits = Float[Tensor, "batch 1 patches_high patches_wide"]
 
 
@@ -52,8 +55,9 @@ def build(config: Config) -> "Adversary":
 class Adversary(nn.Module):
     """The discriminator, what it learns from, and what the tokenizer learns from it.
 
-    Until `start_after_updates` calls in training mode were made, both terms are 0, and so are both gradients. A call is an
-    update unless gradients are accumulated: then it is one of the accumulated batches.
+    Until `start_after_updates` calls in training mode were made, both terms are 0 and give no gradient at all, not zeros: Adam
+    then corrects its averages for the discriminator from its first real gradient on. A call is an update unless gradients
+    are accumulated: then it is one of their batches.
     """
 
     is_adversarial = True
@@ -71,18 +75,23 @@ class Adversary(nn.Module):
         Without a gradient there is no adaptive weight: it counts as 0, as in VQGAN, and with it `gan`. Raises ConfigError
         where there is a gradient, but no other term that the adaptive weight could follow.
         """
-        has_started = (self.num_calls >= self.start_after_updates).float()
+        if pictures.prediction.requires_grad and not others.requires_grad:
+            raise ConfigError(
+                "tokenizer.reconstruction.gan needs another term beside it, whose gradient its weight follows."
+                " Add one, such as `+tokenizer.reconstruction.l1.weight=1`."
+            )
+        has_started = bool(self.num_calls >= self.start_after_updates)
         if self.training:
             self.num_calls += 1
+        if not has_started:
+            nothing = torch.zeros_like(others)
+            return Loss(dict.fromkeys(TERMS, nothing), dict.fromkeys(METRICS, nothing))
         realism = self._realism(pictures.prediction)
         adaptive = adaptive_weight(others, -realism, last_layer)
         real, drawn = self._logits(pictures.target), self._logits(pictures.prediction.detach())
-        terms = {
-            "gan": has_started * self.weight * adaptive * -realism,
-            "discriminator": has_started * hinge_loss(real, drawn),
-        }
-        metrics = {"adaptive_weight": adaptive, "logits_real": real.mean(), "logits_drawn": drawn.mean()}
-        return Loss(terms, {name: value.detach() for name, value in metrics.items()})
+        terms = (-self.weight * adaptive * realism, hinge_loss(real, drawn))
+        metrics = (adaptive, real.mean().detach(), drawn.mean().detach())
+        return Loss(dict(zip(TERMS, terms, strict=True)), dict(zip(METRICS, metrics, strict=True)))
 
     def _logits(self, images: Images) -> Logits:
         """Return the discriminator's logits; the gradient reaches it."""
@@ -102,11 +111,6 @@ def adaptive_weight(
     """Return how much stronger the other terms pull at the decoder's last layer, or 0 without a gradient. Equation 7."""
     if not adversarial.requires_grad:
         return torch.zeros_like(adversarial)
-    if not others.requires_grad:
-        raise ConfigError(
-            "tokenizer.reconstruction.gan needs another term beside it, whose gradient its weight follows."
-            " Add one, such as `+tokenizer.reconstruction.l1.weight=1`."
-        )
     pull, adversarial_pull = (
         torch.autograd.grad(term, last_layer, retain_graph=True)[0].norm() for term in (others, adversarial)
     )
