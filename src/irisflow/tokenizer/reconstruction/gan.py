@@ -55,9 +55,9 @@ def build(config: Config) -> "Adversary":
 class Adversary(nn.Module):
     """The discriminator, what it learns from, and what the tokenizer learns from it.
 
-    Until `start_after_updates` calls in training mode were made, both terms are 0 and give no gradient at all, not zeros: Adam
-    then corrects its averages for the discriminator from its first real gradient on. A call is an update unless gradients
-    are accumulated: then it is one of their batches.
+    Until `start_after_updates` calls in training mode were made, both terms are 0 and give no gradient at all, not zeros:
+    Adam's averages for the discriminator begin with its first real gradient. A call is an update unless gradients are
+    accumulated: then it is one of their batches.
     """
 
     is_adversarial = True
