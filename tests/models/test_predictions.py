@@ -2,18 +2,22 @@
 
 import math
 from collections import Counter
+from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from parts import NUM_ACTIONS, configured
 from test_world_model import RefusesToLeaveTheDevice
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from irisflow import variants
 from irisflow.errors import ConfigError
 from irisflow.records import TokenBatch
 from irisflow.training.optim import decay_groups
+from irisflow.world_model.prediction.base import Pass
 from irisflow.world_model.prediction.masked import masked_after
 from irisflow.world_model.world_model import State, WorldModel, build_world_model
 
@@ -21,16 +25,22 @@ K, VOCAB = 16, 32
 PAIRS = [(p, b) for p in variants.available("prediction") for b in variants.available("backbone")]
 WHOLE_FRAMES = ("parallel", "masked")  # predictions that leave the whole frame pending
 
-every_pair = pytest.mark.parametrize(("prediction", "backbone"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+every_pair = pytest.mark.parametrize(
+    ("prediction", "backbone"), PAIRS, ids=["-".join(pair) for pair in PAIRS]
+)
+
+
+@cache
+def composed(*overrides: str) -> Any:
+    """Return a world model's settings."""
+    return configured(*overrides).world_model
 
 
 def build(prediction: str, backbone: str = "gpt", *overrides: str) -> WorldModel:
     """Return a world model in eval mode whose predictions are far from uniform and differ between contexts."""
+    settings = composed(f"prediction={prediction}", f"backbone={backbone}", *overrides)
     torch.manual_seed(0)
-    settings = configured(f"prediction={prediction}", f"backbone={backbone}", *overrides)
-    model = build_world_model(
-        settings.world_model, vocab_size=VOCAB, num_actions=NUM_ACTIONS, tokens_per_frame=K
-    )
+    model = build_world_model(settings, vocab_size=VOCAB, num_actions=NUM_ACTIONS, tokens_per_frame=K)
     with torch.no_grad():
         for part in (model.prediction, model.embedding):
             for parameter in part.parameters():
@@ -67,7 +77,9 @@ def start(model: WorldModel, batch_size: int = 2) -> State:
 
 
 @every_pair
-def test_the_loss_is_finite_and_all_parameters_of_the_prediction_learn(prediction: str, backbone: str) -> None:
+def test_the_loss_is_finite_and_all_parameters_of_the_prediction_learn(
+    prediction: str, backbone: str
+) -> None:
     model = build(prediction, backbone).train()
     loss = observation_loss(model, batch_of())
     loss.backward()
@@ -81,7 +93,9 @@ def test_the_loss_is_finite_and_all_parameters_of_the_prediction_learn(predictio
 @every_pair
 def test_a_first_frame_alone_has_a_finite_loss(prediction: str, backbone: str) -> None:
     model, batch = build(prediction, backbone), batch_of(time=1)
-    only = TokenBatch(batch.tokens, batch.actions, batch.rewards, batch.ends, torch.ones(2, 1, dtype=torch.bool))
+    only = TokenBatch(
+        batch.tokens, batch.actions, batch.rewards, batch.ends, torch.ones(2, 1, dtype=torch.bool)
+    )
     assert observation_loss(model, only).isfinite()
 
 
@@ -116,7 +130,9 @@ def test_a_greedy_frame_draws_nothing(prediction: str, backbone: str) -> None:
 
 
 @every_pair
-def test_imagining_moves_no_global_stream_and_nor_does_measuring_a_loss(prediction: str, backbone: str) -> None:
+def test_imagining_moves_no_global_stream_and_nor_does_measuring_a_loss(
+    prediction: str, backbone: str
+) -> None:
     model = build(prediction, backbone)
     before = torch.get_rng_state()
     model.imagine(start(model), chosen(2), generator=generator())
@@ -220,7 +236,9 @@ def test_twenty_steps_fill_a_window_of_twenty_blocks_and_the_next_forgets(predic
 
 
 @pytest.mark.parametrize("prediction", WHOLE_FRAMES)
-def test_where_blocks_see_themselves_whole_imagination_still_follows_what_was_learned(prediction: str) -> None:
+def test_where_blocks_see_themselves_whole_imagination_still_follows_what_was_learned(
+    prediction: str,
+) -> None:
     model = build(prediction, "gpt", "world_model.attention=block_causal")
     tokens, actions = frames(2, 3), chosen(2, 3)
     at_once = model.observe(None, tokens, actions[:, :2])
@@ -280,10 +298,12 @@ def test_the_cosine_schedule_leaves_this_many_tokens_masked() -> None:
     assert masked_after(256, 8) == [252, 237, 213, 182, 143, 98, 50, 0]
     for num_passes in range(1, 17):
         counts = [16, *masked_after(16, num_passes)]
-        assert len(counts) == num_passes + 1 and all(a > b for a, b in zip(counts, counts[1:], strict=False))
+        assert len(counts) == num_passes + 1 and all(a > b for a, b in pairwise(counts))
 
 
-def decoded_slowly(model: WorldModel, output: Tensor, num_passes: int, draws: torch.Generator | None) -> list[int]:
+def decoded_slowly(
+    model: WorldModel, output: Tensor, num_passes: int, draws: torch.Generator | None
+) -> list[int]:
     """Return one frame by MaskGIT's algorithm, position by position."""
     prediction, frame = model.prediction, [-1] * K
     for done in range(1, num_passes + 1):
@@ -299,7 +319,8 @@ def decoded_slowly(model: WorldModel, output: Tensor, num_passes: int, draws: to
             for place, token in found.items()
         }
         left = math.ceil(K * math.cos(math.pi / 2 * done / num_passes)) if done < num_passes else 0
-        for place in sorted(masked, key=confidence.__getitem__, reverse=True)[: len(masked) - left]:
+        num_kept = max(1, len(masked) - left)
+        for place in sorted(masked, key=confidence.__getitem__, reverse=True)[:num_kept]:
             frame[place] = found[place]
     return frame
 
@@ -315,18 +336,9 @@ def test_masked_frames_are_decoded_as_maskgit_says(greedy: bool, num_passes: int
     model = build("masked", "gpt", f"world_model.prediction.num_passes={num_passes}")
     for seed in range(5):
         output = torch.randn(model.backbone.embed_dim, generator=generator(seed))
-        found, memory = model.prediction.sample(
-            output[None],
-            None,
-            backbone=model.backbone,
-            embedding=model.embedding,
-            generator=generator(seed),
-            greedy=greedy,
-        )
-        assert found[0].tolist() == decoded_slowly(
-            model, output, num_passes, None if greedy else generator(seed)
-        )
-        assert memory is None
+        draws, again = (None, None) if greedy else (generator(seed), generator(seed))
+        found = model.prediction.decoded(output[None], generator=draws)
+        assert found[0].tolist() == decoded_slowly(model, output, num_passes, again)
 
 
 def masks_of(model: WorldModel, num_frames: int) -> Tensor:
@@ -337,7 +349,7 @@ def masks_of(model: WorldModel, num_frames: int) -> Tensor:
     blocks = torch.zeros(1, time, K + 1, model.backbone.embed_dim)
     with torch.no_grad():
         model.prediction.loss(
-            type("Seen", (), {"at_actions": blocks[:, :, -1]})(),
+            Pass(blocks),
             torch.zeros(1, time, K, dtype=torch.long),
             torch.ones(1, time, dtype=torch.bool),
         )
@@ -348,17 +360,17 @@ def masks_of(model: WorldModel, num_frames: int) -> Tensor:
 def test_training_masks_a_cosine_share_of_each_frame_at_places_all_as_likely() -> None:
     model = build("masked").train()
     torch.manual_seed(3)
-    masks = masks_of(model, 4000)
+    masks = masks_of(model, 1500)
     counts = masks.sum(dim=1)
     for most in (1, 4, 8, 12, 15):
         share = 1 - 2 / math.pi * math.acos(most / K)  # of u for which cos(pi/2 u) K is `most` or less
-        assert (counts <= most).float().mean().item() == pytest.approx(share, abs=0.03)
+        assert (counts <= most).float().mean().item() == pytest.approx(share, abs=0.05)
     assert counts.min() >= 1 and (counts == K).any()
     by_place = masks.float().mean(dim=0)
-    assert (by_place - by_place.mean()).abs().max() < 0.03
-    assert not torch.equal(masks, masks_of(model, 4000)), "drawn anew"
+    assert (by_place - by_place.mean()).abs().max() < 0.05
+    assert not torch.equal(masks, masks_of(model, 1500)), "drawn anew"
     torch.manual_seed(3)
-    assert torch.equal(masks, masks_of(model, 4000)), "by the global generator"
+    assert torch.equal(masks, masks_of(model, 1500)), "by the global generator"
 
 
 @torch.no_grad()
@@ -400,27 +412,20 @@ def test_masked_tokens_are_hidden_and_the_others_are_seen_from_all_places() -> N
 
 
 def test_several_passes_draw_tokens_that_go_together_where_one_pass_cannot() -> None:
-    """All tokens of a frame are the same one, any of 4: drawn independently, they agree once in 4^15."""
+    """All 6 tokens of a frame are the same one, any of 4: drawn independently, they agree once in 1024."""
     torch.manual_seed(0)
-    sizes = {"embed_dim": 16, "vocab_size": 4, "tokens_per_frame": K}
-    settings = {"name": "masked", "num_layers": 1, "num_heads": 2, "dropout": 0.0, "num_passes": 8}
-    prediction = variants.build("prediction", settings, **sizes)
+    settings = {"name": "masked", "num_layers": 1, "num_heads": 2, "dropout": 0.0, "num_passes": 6}
+    prediction = variants.build("prediction", settings, embed_dim=32, vocab_size=4, tokens_per_frame=6)
     optimizer = torch.optim.Adam(prediction.parameters(), lr=1e-2)
-    past = torch.zeros(64, 16)
-    for _ in range(150):
-        tokens = torch.randint(4, (64, 1)).expand(-1, K)
-        is_masked = torch.rand(64, K) < torch.rand(64, 1)
-        losses = nn.functional.cross_entropy(
-            prediction(tokens, is_masked, past).transpose(1, 2), tokens, reduction="none"
-        )
+    past, mask = torch.zeros(1, 33, 7, 32), torch.ones(1, 33, dtype=torch.bool)
+    for _ in range(80):
+        tokens = torch.randint(4, (1, 33, 1)).expand(-1, -1, 6)
         optimizer.zero_grad()
-        (losses * is_masked).sum().div(is_masked.sum()).backward()
+        prediction.loss(Pass(past), tokens, mask).backward()
         optimizer.step()
-    prediction.eval()
     with torch.no_grad():
-        drawn, _ = prediction.sample(past, None, backbone=None, embedding=None, generator=generator())
-    is_one = (drawn == drawn[:, :1]).float().mean(dim=1)
-    assert is_one.mean() > 0.8
+        drawn = prediction.eval().decoded(past[0, :, -1], generator=generator())
+    assert (drawn == drawn[:, :1]).all(dim=1).float().mean() > 0.8
     assert len(drawn[:, 0].unique()) == 4
 
 

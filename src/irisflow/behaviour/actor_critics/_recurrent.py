@@ -8,7 +8,7 @@ from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState, Vie
 
 
 class Recurrent(nn.Module):
-    """A subclass makes the three layers, in the order in which its seed shall initialise them, and says what features are."""
+    """A subclass makes the layers, in the order in which a seed shall initialise them, and says what features are."""
 
     lstm: nn.LSTMCell
     critic: nn.Linear
@@ -27,7 +27,7 @@ class Recurrent(nn.Module):
     @torch.no_grad()
     def burn_in(
         self,
-        views: Float[Tensor, "batch time channels height width"],
+        views: Float[Tensor, "batch time channels rows columns"],
         mask: Bool[Tensor, "batch time"],
         state: PolicyState | None = None,
     ) -> PolicyState:

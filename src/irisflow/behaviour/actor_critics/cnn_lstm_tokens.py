@@ -52,7 +52,7 @@ class CnnLstmTokens(Recurrent):
         self.actor = nn.Linear(config.hidden_dim, num_actions)
 
     def _features(self, views: Float[Tensor, "batch embed height width"]) -> Float[Tensor, "batch features"]:
-        features = self.norm(views)
+        features: Tensor = self.norm(views)
         for convolution in self.convolutions:
             features = convolution(features).relu()
         return features.flatten(1)

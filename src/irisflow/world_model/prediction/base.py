@@ -72,7 +72,10 @@ class FramePrediction(Protocol):
 
 
 def mean_cross_entropy(
-    logits: Float[Tensor, "*targets vocab"], tokens: Int64[Tensor, "*targets"], *, counted: Bool[Tensor, "*targets"]
+    logits: Float[Tensor, "*targets vocab"],
+    tokens: Int64[Tensor, "*targets"],
+    *,
+    counted: Bool[Tensor, "*targets"],
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy, in float32, over the tokens that count; 0 where none does."""
     labels = tokens.masked_fill(~counted, IGNORED).flatten()

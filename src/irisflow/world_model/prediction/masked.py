@@ -69,7 +69,11 @@ def masked_after(num_tokens: int, num_passes: int) -> list[int]:
 
 
 class Masked(nn.Module):
-    """A Transformer without a time direction over the K positions of one frame. It sees the past by one vector."""
+    """A Transformer without a time direction over the K positions of one frame. It sees the past by one vector.
+
+    Embeddings start as elsewhere in the world model, all else as PyTorch has it: from N(0, 0.02) so small a Transformer
+    needs several times as many updates to relate tokens to each other.
+    """
 
     def __init__(self, config: Config, embed_dim: int, vocab_size: int, tokens_per_frame: int) -> None:
         super().__init__()
@@ -79,16 +83,17 @@ class Masked(nn.Module):
         self.masked_after = masked_after(tokens_per_frame, config.num_passes)
         self.tokens = nn.Embedding(vocab_size + 1, embed_dim)
         self.positions = nn.Embedding(tokens_per_frame, embed_dim)
+        self.norm = nn.LayerNorm(
+            embed_dim
+        )  # tokens count as much as the backbone's output, whose size is about 1
         self.mixer = nn.Linear(2 * embed_dim, embed_dim)
         self.layers = nn.ModuleList(_layer(config, embed_dim) for _ in range(config.num_layers))
         self.readout = nn.Sequential(
             nn.LayerNorm(embed_dim), nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.LayerNorm(embed_dim)
         )
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        self.apply(initialise)
-        for name, parameter in self.named_parameters():
-            if name.endswith("in_proj_weight"):
-                nn.init.normal_(parameter, std=0.02)
+        self.tokens.apply(initialise)
+        self.positions.apply(initialise)
 
     def has_decay(self, name: str) -> bool:
         """Return whether a parameter decays that no Linear, Embedding or norm owns: the attention's weights do."""
@@ -103,7 +108,8 @@ class Masked(nn.Module):
         self, tokens: Tokens, is_masked: Bool[Tensor, "frames tokens"], condition: Condition
     ) -> Float[Tensor, "frames tokens vocab"]:
         """Return the logits at all positions, given the tokens that are not masked and the output at the action."""
-        embedded = self.tokens(tokens.masked_fill(is_masked, self.vocab_size)) + self.positions.weight
+        shown = tokens.masked_fill(is_masked, self.vocab_size)
+        embedded = self.norm(self.tokens(shown) + self.positions.weight)
         x = self.mixer(torch.cat([embedded, condition[:, None].expand_as(embedded)], dim=-1))
         for layer in self.layers:
             x = layer(x)
@@ -126,7 +132,7 @@ class Masked(nn.Module):
         self, seen: Pass, tokens: Int64[Tensor, "batch time tokens"]
     ) -> Int64[Tensor, "batch later tokens"]:
         """Return what greedy decoding gives after the real frames before, in as many passes as `sample` makes."""
-        found = self._decoded(seen.at_actions[:, :-1].flatten(0, 1), generator=None)
+        found = self.decoded(seen.at_actions[:, :-1].flatten(0, 1), generator=None)
         return found.view_as(tokens[:, 1:])
 
     def sample(
@@ -144,7 +150,7 @@ class Masked(nn.Module):
         `greedy` takes the likeliest tokens and keeps the likeliest of them.
         """
         del backbone, embedding
-        return self._decoded(output, generator=None if greedy else generator), memory
+        return self.decoded(output, generator=None if greedy else generator), memory
 
     def _drawn_masks(self, tokens: Tokens) -> Bool[Tensor, "frames tokens"]:
         """Return masks: of each frame the share cos(pi/2 u), u uniform, rounded up to whole tokens, at random places."""
@@ -154,7 +160,7 @@ class Masked(nn.Module):
         order = torch.rand(num_frames, num_tokens, device=device, generator=generator).argsort(dim=1)
         return order < (ratios * num_tokens).ceil().clamp(min=1)
 
-    def _decoded(self, condition: Condition, *, generator: torch.Generator | None) -> Tokens:
+    def decoded(self, condition: Condition, *, generator: torch.Generator | None) -> Tokens:
         """Return frames after all passes; without a generator nothing is drawn."""
         shape, num_passes = (len(condition), self.pending), len(self.masked_after)
         tokens = torch.zeros(shape, dtype=torch.long, device=condition.device)

@@ -60,7 +60,7 @@ class SymlogTwohot(Head):
     def forward(self, outputs: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch bins"]:
         """Return the logits, in float32 also under autocast: the outer bins multiply what rounding leaves."""
         with torch.autocast(outputs.device.type, enabled=False):
-            logits: Tensor = super().forward(outputs.float())
+            logits: Tensor = super().forward(outputs.float())  # type: ignore[no-untyped-call]
         return logits
 
     def loss(
@@ -71,7 +71,8 @@ class SymlogTwohot(Head):
     ) -> Float[Tensor, ""]:
         """Return the mean cross-entropy between the two-hot rewards and the predicted distribution."""
         losses = -(self.encode(rewards) * self(outputs).log_softmax(dim=-1)).sum(dim=-1)
-        return (losses * mask).sum() / mask.sum().clamp(min=1)
+        mean: Tensor = (losses * mask).sum() / mask.sum().clamp(min=1)
+        return mean
 
     def sample(
         self, output: Float[Tensor, "batch embed"], *, generator: torch.Generator, greedy: bool = False
