@@ -72,6 +72,7 @@ GROUP_PLACES = {
     "quantizer": "tokenizer.quantizer",
     "reconstruction": "tokenizer.reconstruction",
     "control": "training.control",
+    "policy_loss": "training.actor_critic",
     "backbone": "world_model.backbone",
     "prediction": "world_model.prediction",
     "reward": "world_model.reward",

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Views = Float[Tensor, "batch channels height width"]
+Views = Float[Tensor, "batch channels rows columns"]  # pictures or maps of codes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ActorCritic(Protocol):
 
     def burn_in(
         self,
-        views: Float[Tensor, "batch time channels height width"],
+        views: Float[Tensor, "batch time channels rows columns"],
         mask: Bool[Tensor, "batch time"],
         state: PolicyState | None = None,
     ) -> PolicyState:

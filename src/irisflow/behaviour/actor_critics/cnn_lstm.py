@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState
+from irisflow.behaviour.actor_critics._recurrent import Recurrent
 
 LEAST = {"hidden_dim": 1, "channels": 1}
 
@@ -28,7 +27,7 @@ def build(config: Config, *, num_actions: int, resolution: int, code_map: tuple[
     return CnnLstm(config, num_actions=num_actions, resolution=resolution)
 
 
-class CnnLstm(nn.Module):
+class CnnLstm(Recurrent):
     """The actor-critic. Actor and critic share all but their last layer."""
 
     sees: Literal["pictures", "codes"] = "pictures"
@@ -45,34 +44,6 @@ class CnnLstm(nn.Module):
         self.lstm = nn.LSTMCell(widths[-1] * side * side, config.hidden_dim)
         self.critic = nn.Linear(config.hidden_dim, 1)
         self.actor = nn.Linear(config.hidden_dim, num_actions)
-
-    def forward(
-        self, views: Float[Tensor, "batch 3 height width"], state: PolicyState
-    ) -> tuple[PolicyOutput, PolicyState]:
-        """Return the output on images in [0, 1], and the state after them."""
-        hidden, cell = self.lstm(self._features(views), (state.hidden, state.cell))
-        return PolicyOutput(self.actor(hidden), self.critic(hidden)[:, 0]), PolicyState(hidden, cell)
-
-    def initial_state(self, batch_size: int) -> PolicyState:
-        """Return zeros."""
-        zeros = self.actor.weight.new_zeros(batch_size, self.lstm.hidden_size)
-        return PolicyState(zeros, zeros)
-
-    @torch.no_grad()
-    def burn_in(
-        self,
-        views: Float[Tensor, "batch time 3 height width"],
-        mask: Bool[Tensor, "batch time"],
-        state: PolicyState | None = None,
-    ) -> PolicyState:
-        """Return the state after past images; rows where the mask is false keep theirs. No gradient."""
-        state = self.initial_state(len(views)) if state is None else state
-        hidden, cell = state.hidden, state.cell
-        for images, is_valid in zip(views.unbind(1), mask[:, :, None].unbind(1), strict=True):
-            new_hidden, new_cell = self.lstm(self._features(images), (hidden, cell))
-            hidden = torch.where(is_valid, new_hidden, hidden)
-            cell = torch.where(is_valid, new_cell, cell)
-        return PolicyState(hidden, cell)
 
     def _features(self, views: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         features = 2 * views - 1

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
+from irisflow.world_model.heads import IGNORED
 
 Blocks = Float[Tensor, "batch time positions embed"]
 
@@ -67,3 +69,15 @@ class FramePrediction(Protocol):
         `greedy` takes the likeliest tokens and draws nothing.
         """
         ...
+
+
+def mean_cross_entropy(
+    logits: Float[Tensor, "*targets vocab"],
+    tokens: Int64[Tensor, "*targets"],
+    *,
+    counted: Bool[Tensor, "*targets"],
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy, in float32, over the tokens that count; 0 where none does."""
+    labels = tokens.masked_fill(~counted, IGNORED).flatten()
+    total = F.cross_entropy(logits.float().flatten(0, -2), labels, ignore_index=IGNORED, reduction="sum")
+    return total / counted.sum().clamp(min=1)

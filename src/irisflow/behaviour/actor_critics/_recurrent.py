@@ -1,0 +1,44 @@
+"""What the actor-critics share: an LSTM on the features of a view, under a policy head and a value head."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState, Views
+
+
+class Recurrent(nn.Module):
+    """A subclass makes the layers, in the order in which a seed shall initialise them, and says what features are."""
+
+    lstm: nn.LSTMCell
+    critic: nn.Linear
+    actor: nn.Linear
+
+    def forward(self, views: Views, state: PolicyState) -> tuple[PolicyOutput, PolicyState]:
+        """Return the output on views, and the state after them."""
+        hidden, cell = self.lstm(self._features(views), (state.hidden, state.cell))
+        return PolicyOutput(self.actor(hidden), self.critic(hidden)[:, 0]), PolicyState(hidden, cell)
+
+    def initial_state(self, batch_size: int) -> PolicyState:
+        """Return zeros."""
+        zeros = self.actor.weight.new_zeros(batch_size, self.lstm.hidden_size)
+        return PolicyState(zeros, zeros)
+
+    @torch.no_grad()
+    def burn_in(
+        self,
+        views: Float[Tensor, "batch time channels rows columns"],
+        mask: Bool[Tensor, "batch time"],
+        state: PolicyState | None = None,
+    ) -> PolicyState:
+        """Return the state after past views; rows where the mask is false keep theirs. No gradient."""
+        state = self.initial_state(len(views)) if state is None else state
+        hidden, cell = state.hidden, state.cell
+        for seen, is_valid in zip(views.unbind(1), mask[:, :, None].unbind(1), strict=True):
+            new_hidden, new_cell = self.lstm(self._features(seen), (hidden, cell))
+            hidden = torch.where(is_valid, new_hidden, hidden)
+            cell = torch.where(is_valid, new_cell, cell)
+        return PolicyState(hidden, cell)
+
+    def _features(self, views: Views) -> Float[Tensor, "batch features"]:
+        raise NotImplementedError
