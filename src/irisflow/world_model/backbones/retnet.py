@@ -237,7 +237,22 @@ class RetNet(nn.Module):
         pairs = torch.arange(0, key_width, 2, dtype=torch.float64)
         self.register_buffer("log_gamma", torch.log1p(-(2.0 ** (-5 - heads))).float(), persistent=False)
         self.register_buffer("angles", (10_000.0 ** (-pairs / key_width)).float(), persistent=False)
-        self.apply(_start_small)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw weights by Xavier, those that decide how much layers add to each other smaller, as in DeepNet.
+
+        Wang et al. 2022, figure 2: for N layers by (8 N)^(-1/4); the paper says that it follows DeepNet.
+        """
+        small = (8 * len(self.blocks)) ** -0.25
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                gain = (
+                    small
+                    if name.endswith(("value.weight", "out.weight", "widen.weight", "narrow.weight"))
+                    else 1.0
+                )
+                nn.init.xavier_normal_(parameter, gain=gain)
 
     def forward(self, embeddings: Sequence, memory: States | None = None) -> tuple[Sequence, States]:
         """Return the outputs at all positions and the states after the last, see `Backbone`."""
@@ -279,9 +294,3 @@ class RetNet(nn.Module):
         scale = (row_sums * 2 * len(self.angles)).rsqrt()[..., None]
         dtype = self.log_gamma.dtype
         return Timing(turns.cos().to(dtype), turns.sin().to(dtype), scale.to(dtype), decay)
-
-
-def _start_small(module: nn.Module) -> None:
-    """Draw the weight of a Linear from N(0, 0.02), as IRIS does. There are no biases."""
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, mean=0.0, std=0.02)
