@@ -12,7 +12,15 @@ from irisflow import variants
 from irisflow.errors import ConfigError
 from irisflow.training.optim import has_decay
 from irisflow.world_model.backbones import mamba
-from irisflow.world_model.backbones.mamba import Mamba, Mixer, SelectiveScan, scan
+from irisflow.world_model.backbones.mamba import (
+    Mamba,
+    Mixer,
+    SelectiveScan,
+    scan,
+    scan_back,
+    scan_back_in_chunks,
+    scan_in_chunks,
+)
 
 EMBED, STATE, CONV = 16, 5, 3
 SIZES = {
@@ -48,29 +56,38 @@ def loop(decays: Tensor, inputs: Tensor, start: Tensor | None) -> Tensor:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 9, 16, 17, 100])
 @pytest.mark.parametrize("has_start", [False, True])
-def test_the_scan_is_the_recurrence_and_leaves_what_it_is_given(length: int, has_start: bool) -> None:
+@pytest.mark.parametrize("way", [scan, scan_in_chunks])
+def test_a_scan_is_the_recurrence(length: int, has_start: bool, way) -> None:
     decays, inputs = torch.rand(2, 3, length, 4, 2, dtype=torch.float64)
     start = torch.rand(3, 4, 2, dtype=torch.float64) if has_start else None
-    given = [decays.clone(), inputs.clone(), None if start is None else start.clone()]
-    assert_close(scan(decays, inputs, start), loop(*given))
+    expected = loop(decays, inputs, start)
+    given = decays.clone(), None if start is None else start.clone()
+    assert_close(way(decays, inputs, start), expected)
     assert torch.equal(decays, given[0])
-    assert torch.equal(inputs, given[1])
-    assert start is None or torch.equal(start, given[2])
+    assert start is None or torch.equal(start, given[1])
 
 
+@pytest.mark.parametrize("way", [scan_back, scan_back_in_chunks])
+def test_a_scan_backwards_is_the_gradient_of_the_recurrence(way) -> None:
+    decays, inputs, weights = torch.rand(3, 2, 10, 3, 2, dtype=torch.float64)
+    inputs.requires_grad_()
+    (expected,) = torch.autograd.grad((loop(decays, inputs, None) * weights).sum(), inputs)
+    assert_close(way(decays, weights.clone()), expected)
+
+
+@pytest.mark.parametrize("way", [scan, scan_in_chunks])
 @pytest.mark.parametrize("strength", [1e-6, 1e-2, 1.0, 50.0])
-def test_a_long_scan_in_float32_is_as_exact_as_float32_allows(strength: float) -> None:
+def test_a_long_scan_in_float32_is_as_exact_as_float32_allows(strength: float, way) -> None:
     """Products of thousands of decays underflow: nothing may be divided by them."""
     draws = torch.Generator().manual_seed(3)
-    decays = torch.exp(-strength * torch.rand(1, 5000, 3, 2, generator=draws, dtype=torch.float64))
-    inputs = torch.randn(1, 5000, 3, 2, generator=draws, dtype=torch.float64)
-    decays, inputs = decays.float(), inputs.float()
+    decays = torch.exp(-strength * torch.rand(1, 5000, 3, 2, generator=draws, dtype=torch.float64)).float()
+    inputs = torch.randn(1, 5000, 3, 2, generator=draws)
     expected = loop(decays.double(), inputs.double(), None)
-    error = (scan(decays, inputs, None) - expected).abs().max()
+    error = (way(decays, inputs, None) - expected).abs().max()
     assert error < 1e-5 * expected.abs().max()
 
 
-def scan_arguments(length: int, *, has_start: bool = True) -> list[Tensor | None]:
+def scan_arguments(length: int) -> list[Tensor]:
     """Return x, steps, rates, write, read and start: two sequences, three channels, two states each."""
     draws = torch.Generator().manual_seed(4)
 
@@ -83,9 +100,9 @@ def scan_arguments(length: int, *, has_start: bool = True) -> list[Tensor | None
         -torch.exp(normal(3, 2)),
         normal(2, length, 2),
         normal(2, length, 2),
-        normal(2, 3, 2) if has_start else None,
+        normal(2, 3, 2),
     ]
-    return [None if argument is None else argument.requires_grad_() for argument in arguments]
+    return [argument.requires_grad_() for argument in arguments]
 
 
 def selective_loop(x: Tensor, steps: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor):
@@ -104,9 +121,10 @@ def selective_loop(x: Tensor, steps: Tensor, rates: Tensor, write: Tensor, read:
     return torch.stack(outputs, dim=1), torch.stack(states, dim=1)
 
 
-@pytest.mark.parametrize("kept", [slice(10, 11), slice(2, 9, 3)])
+@pytest.mark.parametrize("kept", [slice(36, 37), slice(2, 34, 5), slice(15, 33, 16)])
 def test_the_selective_scan_is_the_papers_loop_with_its_gradients(kept: slice) -> None:
-    arguments = scan_arguments(11)
+    """Over three pieces, of which `kept` takes some, several or no states."""
+    arguments = scan_arguments(37)
     outputs, states = SelectiveScan.apply(*arguments, kept)
     expected, all_states = selective_loop(*arguments)
     assert_close(outputs, expected)
@@ -121,10 +139,15 @@ def test_the_selective_scan_is_the_papers_loop_with_its_gradients(kept: slice) -
 
 
 def test_the_selective_scans_gradients_are_those_of_finite_differences() -> None:
-    arguments = scan_arguments(6, has_start=False)
-    assert torch.autograd.gradcheck(
-        lambda *five: SelectiveScan.apply(*five, None, slice(5, 6)), arguments[:5]
-    )
+    arguments = scan_arguments(18)
+    assert torch.autograd.gradcheck(lambda *given: SelectiveScan.apply(*given, slice(16, 17)), arguments)
+
+
+def test_long_sequences_give_the_loops_outputs_in_float32() -> None:
+    arguments = [argument.detach() for argument in scan_arguments(3000)]
+    outputs, _ = SelectiveScan.apply(*(argument.float() for argument in arguments), slice(2999, 3000))
+    expected, _ = selective_loop(*arguments)
+    assert (outputs - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def naive_mixer(mixer: Mixer, x: Tensor) -> Tensor:
@@ -199,7 +222,7 @@ def test_a_kernel_is_given_what_its_signature_asks_for() -> None:
 
     arguments = [argument.detach().float() for argument in scan_arguments(7)[:5]]
     outputs, last = mamba.fused(modeling_mamba.mamba_selective_scan, *arguments)
-    expected, state = SelectiveScan.apply(*arguments, None, slice(6, 7))
+    expected, state = SelectiveScan.apply(*arguments, torch.zeros(2, 3, 2), slice(6, 7))
     assert_close(outputs, expected)
     assert_close(last, state)
 

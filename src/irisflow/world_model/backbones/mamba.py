@@ -98,9 +98,34 @@ class Pasts:
 
 
 def scan(decays: States, inputs: States, start: Hidden | None) -> States:
-    """Return h of h[t] = decays[t] h[t-1] + inputs[t] for all t, without gradients.
+    """Return h of h[t] = decays[t] h[t-1] + inputs[t] for all t, without gradients. `inputs` is overwritten.
 
-    About sqrt(length) chunks run side by side from zero; then each takes in what the one before left, times the
+    A GPU, which waits for each small step, gets chunks side by side.
+    """
+    if inputs.is_cuda:
+        return scan_in_chunks(decays, inputs, start)
+    if start is not None:
+        inputs[:, 0].addcmul_(decays[:, 0], start)
+    steps = inputs.unbind(1)
+    for decay, before, state in zip(decays.unbind(1)[1:], steps[:-1], steps[1:], strict=True):
+        state.addcmul_(decay, before)
+    return inputs
+
+
+def scan_back(decays: States, inputs: States) -> States:
+    """Return g of g[t] = inputs[t] + decays[t+1] g[t+1]: the gradient of `scan`. `inputs` is overwritten."""
+    if inputs.is_cuda:
+        return scan_back_in_chunks(decays, inputs)
+    steps = inputs.unbind(1)[::-1]
+    for decay, after, gradient in zip(decays.unbind(1)[:0:-1], steps[:-1], steps[1:], strict=True):
+        gradient.addcmul_(decay, after)
+    return inputs
+
+
+def scan_in_chunks(decays: States, inputs: States, start: Hidden | None) -> States:
+    """Return what `scan` does in about 2 sqrt(length) steps.
+
+    Chunks as long as they are many run side by side from zero; then each takes in what the one before left, times the
     product of decays since. With decays in [0, 1] nothing can overflow, as nothing is divided by a product.
     """
     length = decays.shape[1]
@@ -121,11 +146,16 @@ def scan(decays: States, inputs: States, start: Hidden | None) -> States:
     return whole[:, :length]
 
 
+def scan_back_in_chunks(decays: States, inputs: States) -> States:
+    """Return what `scan_back` does."""
+    return scan_in_chunks(decays.roll(-1, 1).flip(1), inputs.flip(1), None).flip(1)
+
+
 class SelectiveScan(torch.autograd.Function):
     """Equations 2a and 2b with A discretised by zero-order hold and B by Euler's rule, as Mamba does.
 
-    Only what comes in is kept for the backward pass, which computes the states again (section 3.3.2): they are
-    `d_state` times as large.
+    States are `d_state` times as large as what comes in and goes out. So they are made a piece of the sequence at a
+    time, and only those between pieces are kept; the backward pass makes the others again (section 3.3.2).
     """
 
     @staticmethod
@@ -136,40 +166,68 @@ class SelectiveScan(torch.autograd.Function):
         rates: Float[Tensor, "inner state"],
         write: Coefficients,
         read: Coefficients,
-        start: Hidden | None,
+        start: Hidden,
         kept: slice,
     ) -> tuple[Inner, Kept]:
         """Return the outputs, and the states after the tokens `kept`."""
-        ctx.save_for_backward(x, steps, rates, write, read, start)
+        outputs, saved, starts = [], [], [start]
+        for piece in _pieces(x):
+            states = scan(*_discretised(x[:, piece], steps[:, piece], rates, write[:, piece]), starts[-1])
+            outputs.append((states @ read[:, piece, :, None])[..., 0])
+            saved.append(states[:, _within(kept, piece)].clone())
+            starts.append(states[:, -1].clone())
+        ctx.save_for_backward(x, steps, rates, write, read, *starts[:-1])
         ctx.kept = kept
-        states = scan(*_discretised(x, steps, rates, write), start)
-        return (states @ read[..., None])[..., 0], states[:, kept].clone()
+        return torch.cat(outputs, dim=1), torch.cat(saved, dim=1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients: the states' own obey the same recurrence, run backwards."""
         of_outputs, of_kept = gradients
-        x, steps, rates, write, read, start = ctx.saved_tensors
+        x, steps, rates, write, read, *starts = ctx.saved_tensors
+        of_x, of_steps, of_write, of_read = (torch.empty_like(part) for part in (x, steps, write, read))
+        of_rates, of_state = torch.zeros_like(rates), torch.zeros_like(starts[0])
+        num_kept = of_kept.shape[1]
         with torch.autocast(x.device.type, enabled=False):
-            decays, inputs = _discretised(x, steps, rates, write)
-            states = scan(decays, inputs, start)
-            of_read = (of_outputs[:, :, None] @ states)[:, :, 0]
-            of_states = of_outputs[..., None] * read[:, :, None]
-            of_states[:, ctx.kept] += of_kept
-            of_inputs = scan(decays.roll(-1, 1).flip(1), of_states.flip(1), None).flip(1)
-            before = states.roll(1, 1)
-            before[:, 0] = 0 if start is None else start
-            of_exponents = of_inputs * before * decays
-            of_written = (of_inputs @ write[..., None])[..., 0]
-            return (
-                of_written * steps,
-                of_written * x + (of_exponents * rates).sum(-1),
-                (of_exponents * steps[..., None]).sum((0, 1)),
-                ((x * steps)[:, :, None] @ of_inputs)[:, :, 0],
-                of_read,
-                None if start is None else of_inputs[:, 0] * decays[:, 0],
-                None,
-            )
+            for piece, start in zip(_pieces(x)[::-1], starts[::-1], strict=True):
+                u, dt, b, c, of_y = (part[:, piece] for part in (x, steps, write, read, of_outputs))
+                decays, inputs = _discretised(u, dt, rates, b)
+                states = scan(decays, inputs, start)
+                of_states = of_y[..., None] * c[:, :, None]
+                kept = _within(ctx.kept, piece)
+                of_states[:, kept] += of_kept[:, num_kept - _count(kept) : num_kept]
+                num_kept -= _count(kept)
+                of_states[:, -1] += of_state
+                of_inputs = scan_back(decays, of_states)
+                of_state = of_inputs[:, 0] * decays[:, 0]
+                of_read[:, piece] = (of_y[:, :, None] @ states)[:, :, 0]
+                of_write[:, piece] = ((u * dt)[:, :, None] @ of_inputs)[:, :, 0]
+                of_written = (of_inputs @ b[..., None])[..., 0]
+                of_exponents = of_inputs.mul_(decays)
+                of_exponents[:, 0].mul_(start)
+                of_exponents[:, 1:].mul_(states[:, :-1])
+                of_x[:, piece] = of_written * dt
+                of_steps[:, piece] = of_written * u + (of_exponents * rates).sum(-1)
+                of_rates += of_exponents.mul_(dt[..., None]).sum((0, 1))
+        return of_x, of_steps, of_rates, of_write, of_read, of_state, None
+
+
+def _pieces(x: Inner) -> list[slice]:
+    """Return the pieces of a sequence: on a CPU so short that they stay in its cache."""
+    size, length = (128 if x.is_cuda else 16), x.shape[1]
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _within(kept: slice, piece: slice) -> slice:
+    """Return which tokens of a piece are among those `kept` of the whole sequence."""
+    tokens = range(kept.start, kept.stop, kept.step or 1)
+    found = [token - piece.start for token in tokens if piece.start <= token < piece.stop]
+    return slice(found[0], found[-1] + 1, tokens.step) if found else slice(0, 0)
+
+
+def _count(kept: slice) -> int:
+    """Return how many tokens a slice takes."""
+    return len(range(kept.start, kept.stop, kept.step or 1))
 
 
 def _discretised(
@@ -296,6 +354,7 @@ def _any_scan(
         return one_step(x, steps, rates, write, read, start)
     if x.is_cuda and start is None and kept == _last(x.shape[1]) and (kernel := installed_kernel()):
         return fused(kernel, x, steps, rates, write, read)
+    start = x.new_zeros(len(x), *rates.shape) if start is None else start
     outputs, states = SelectiveScan.apply(x, steps, rates, write, read, start, kept)
     return outputs, states
 

@@ -240,9 +240,10 @@ class RetNet(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Draw weights by Xavier, those that decide how much layers add to each other smaller, as in DeepNet.
+        """Draw weights by Xavier, smaller where they decide how much layers add to each other.
 
-        Wang et al. 2022, figure 2: for N layers by (8 N)^(-1/4); the paper says that it follows DeepNet.
+        By (8 N)^(-1/4) in N layers, as DeepNet does (Wang et al. 2022), which the paper says it follows (section 3.1).
+        The authors' code has other factors, derived for pre-LN (github.com/microsoft/torchscale/issues/68).
         """
         small = (8 * len(self.blocks)) ** -0.25
         for name, parameter in self.named_parameters():
