@@ -270,8 +270,7 @@ def fused(
     read: Coefficients,
 ) -> tuple[Inner, Kept]:
     """Return outputs and last state by a kernel, which starts from zero and wants time last."""
-    across_time = [tensor.mT.contiguous() for tensor in (x, steps, write, read)]
-    u, delta, b, c = across_time
+    u, delta, b, c = (tensor.mT.contiguous() for tensor in (x, steps, write, read))
     outputs, last = kernel(u, delta, rates, b, c, return_last_state=True)
     return outputs.mT, last[:, None]
 
@@ -296,7 +295,10 @@ class Mixer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, depth: int) -> None:
-        """Draw step sizes log-uniformly (section 3.6), and scale down what layers add to each other (as GPT-2 does)."""
+        """Draw step sizes from the range of section 3.6, and scale down what layers add to each other, as GPT-2 does.
+
+        Log-uniformly, as S4D and the authors' code do, where the paper's text says uniformly.
+        """
         bound = self.dt_rank**-0.5
         self.dt_proj.weight.uniform_(-bound, bound)
         low, high = math.log(LEAST_STEP), math.log(GREATEST_STEP)
