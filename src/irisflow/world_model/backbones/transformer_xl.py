@@ -1,0 +1,217 @@
+"""A Transformer with segment-level recurrence and relative positions. Dai et al. 2019, section 3."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from irisflow.errors import ConfigError
+from irisflow.world_model.backbones._settings import check_causal, check_heads, hidden_dim
+from irisflow.world_model.backbones.base import (
+    Branches,
+    Sequence,
+    belonging,
+    branched,
+    branched_positions,
+    split_branches,
+)
+from irisflow.world_model.weights import initialise
+
+LEAST = {
+    "num_layers": 1,
+    "num_heads": 1,
+    "embed_dim": 1,
+    "hidden_multiple": 0,
+    "memory_tokens": 1,
+    "embed_pdrop": 0,
+    "resid_pdrop": 0,
+    "attn_pdrop": 0,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes, how many tokens before itself a token sees, dropout probabilities.
+
+    The perceptron is `hidden_multiple` times as wide as the model, rounded to a multiple of 8.
+    """
+
+    num_layers: int
+    num_heads: int
+    embed_dim: int
+    hidden_multiple: float
+    memory_tokens: int
+    embed_pdrop: float
+    resid_pdrop: float
+    attn_pdrop: float
+    attention: str = "causal"
+
+
+def build(config: Config) -> "TransformerXL":
+    """Return the backbone. Raises ConfigError for settings that do not fit together."""
+    check_causal(config.attention, "transformer_xl")
+    check_heads(config.num_heads, config.embed_dim)
+    if config.embed_dim % 2:
+        raise ConfigError(
+            f"world_model.embed_dim: {config.embed_dim} is odd. Allowed: an even width, half sines and half cosines."
+        )
+    return TransformerXL(config)
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Per layer the keys and values (2, batch, heads, tokens, head width) of the last tokens, and how many were seen.
+
+    The paper keeps the hidden states that they are projected from, and projects them anew in each pass. As no update
+    comes in between here, that gives the same numbers; kept so, a token costs one projection instead of thousands.
+    """
+
+    layers: list[Tensor]
+    length: int
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Who (row) sees whom (column), how far back that is (0 to reach - 1), and R: a row for each distance."""
+
+    visible: Bool[Tensor, "queries keys"]
+    distances: Int64[Tensor, "queries keys"]
+    sinusoids: Float[Tensor, "reach embed"]
+
+
+def sinusoids(num_distances: int, embed_dim: int) -> Float[Tensor, "{num_distances} {embed_dim}"]:
+    """Return R: sines and cosines in turn, of wavelengths 2 pi to 10000 x 2 pi. Vaswani et al. 2017, section 3.5."""
+    frequencies = 10000.0 ** (-torch.arange(0, embed_dim, 2, dtype=torch.float32) / embed_dim)
+    table = torch.outer(torch.arange(num_distances, dtype=torch.float32), frequencies)
+    return torch.stack([table.sin(), table.cos()], dim=-1).flatten(1)
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head attention whose scores are the four terms of section 3.3, divided by the root of the head width."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.memory_tokens = config.memory_tokens
+        self.pdrop = config.attn_pdrop
+        self.scale = (config.embed_dim // config.num_heads) ** -0.5
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=False)
+        self.relative = nn.Linear(config.embed_dim, config.embed_dim, bias=False)  # W_kR of the paper
+        self.out = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
+
+    def forward(
+        self, x: Sequence, biases: Tensor, sight: Sight, past: Tensor | None
+    ) -> tuple[Sequence, Tensor]:
+        """Return the mixed values, and the keys and values of the last tokens. `biases` are u and v of each head."""
+        query, *new = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        keys_values = torch.stack(new) if past is None else torch.cat([past, torch.stack(new)], dim=3)
+        content_bias, position_bias = biases[:, :, None]
+        attended = F.scaled_dot_product_attention(
+            query + content_bias,  # terms (a) and (c)
+            keys_values[0],
+            keys_values[1],
+            attn_mask=self._position_scores(query + position_bias, sight),
+            dropout_p=self.pdrop if self.training else 0.0,
+        )
+        mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return mixed, keys_values[:, :, :, -self.memory_tokens :].detach()
+
+    def _position_scores(
+        self, query: Float[Tensor, "batch heads queries width"], sight: Sight
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """Return terms (b) and (d), and minus infinity where nothing is seen."""
+        by_distance = self.relative(sight.sinusoids).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0)
+        scores = query @ by_distance * self.scale
+        placed: Tensor = scores.gather(-1, sight.distances.expand(*scores.shape[:2], -1, -1))
+        return placed.masked_fill(~sight.visible, -torch.inf)
+
+
+class Block(nn.Module):
+    """Attention, then a two-layer perceptron, each added to its input and normalised after it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width, hidden = config.embed_dim, hidden_dim(config.embed_dim, config.hidden_multiple)
+        self.attention = RelativeAttention(config)
+        self.norm1 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(
+        self, x: Sequence, biases: Tensor, sight: Sight, past: Tensor | None
+    ) -> tuple[Sequence, Tensor]:
+        """Return the block's output, and the keys and values of the last tokens."""
+        mixed, keys_values = self.attention(x, biases, sight, past)
+        x = self.norm1(x + self.dropout(mixed))
+        return self.norm2(x + self.dropout(self.mlp(x))), keys_values
+
+
+class TransformerXL(nn.Module):
+    """The backbone. The last block's norm is the final one. `biases` are u and v, shared by all layers (section 3.3).
+
+    In every layer a token sees itself and the `memory_tokens` tokens before it, however the sequence was cut into passes:
+    a sliding window in place of the paper's memory and all that came before in the segment.
+    """
+
+    sinusoids: Tensor
+    window: int | None = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.embed_dim = config.embed_dim
+        self.memory_tokens = config.memory_tokens
+        head_dim = config.embed_dim // config.num_heads
+        self.biases = nn.Parameter(torch.empty(2, config.num_heads, head_dim).normal_(std=0.02))
+        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.register_buffer(
+            "sinusoids", sinusoids(config.memory_tokens + 1, config.embed_dim), persistent=False
+        )
+        self.apply(initialise)
+
+    def has_decay(self, name: str) -> bool:
+        """Return whether a parameter that is no layer's decays: u and v are biases."""
+        del name
+        return False
+
+    def forward(self, embeddings: Sequence, memory: Recent | None = None) -> tuple[Sequence, Recent]:
+        """Return the outputs at all positions and the memory, see `Backbone`."""
+        seen = 0 if memory is None else memory.length
+        pasts = [None] * len(self.blocks) if memory is None else memory.layers
+        num_keys = min(seen, self.memory_tokens) + embeddings.shape[1]
+        positions = torch.arange(num_keys, device=embeddings.device)
+        sight = self._sight(positions[-embeddings.shape[1] :, None] - positions, num_keys)
+        x = self.dropout(embeddings)
+        layers = []
+        for block, past in zip(self.blocks, pasts, strict=True):
+            x, keys_values = block(x, self.biases, sight, past)
+            layers.append(keys_values)
+        return x, Recent(layers, seen + embeddings.shape[1])
+
+    def branch(
+        self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int
+    ) -> tuple[Sequence, Branches]:
+        """Return trunk and branches in one pass, see `Backbone`."""
+        length, num_queries, device = embeddings.shape[1], len(queries), embeddings.device
+        positions = branched_positions(length, num_queries, every=every).to(device)
+        may_see = belonging(length, num_queries, every=every).to(device)
+        sight = self._sight(positions[:, None] - positions, length + num_queries, may_see)
+        x = self.dropout(branched(embeddings, queries, every=every))
+        for block in self.blocks:
+            x, _ = block(x, self.biases, sight, None)
+        return split_branches(x, length, num_queries)
+
+    def _sight(
+        self, distances: Int64[Tensor, "queries keys"], num_positions: int, may_see: Tensor | None = None
+    ) -> Sight:
+        """Return who sees whom within the sliding window, and the distances there are among so many positions."""
+        reach = min(num_positions, self.memory_tokens + 1)
+        visible = (distances >= 0) & (distances < reach)
+        return Sight(
+            visible if may_see is None else visible & may_see,
+            distances.clamp(0, reach - 1),
+            self.sinusoids[:reach],
+        )
