@@ -79,6 +79,7 @@ def published_weights(backbone: Llama) -> dict[str, Tensor]:
     return weights
 
 
+@pytest.mark.slow  # importing transformers takes its time
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
 def test_outputs_are_those_of_transformers_llama_with_the_same_weights(num_kv_heads: int) -> None:
     backbone, embeddings = build(num_kv_heads=num_kv_heads), torch.randn(2, 40, 32)
@@ -86,6 +87,7 @@ def test_outputs_are_those_of_transformers_llama_with_the_same_weights(num_kv_he
     assert_close(backbone(embeddings)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_transformers_llama_with_its_own_cache() -> None:
     backbone, memory, cache = build(), None, None
     model = published(backbone, num_kv_heads=2)

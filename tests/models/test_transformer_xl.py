@@ -159,11 +159,22 @@ def test_branches_keep_to_the_sliding_window() -> None:
         assert_close(gradient, of_slow)
 
 
-def test_the_memory_holds_the_last_tokens_only_and_counts_them_all() -> None:
+@torch.no_grad()
+def test_without_gradients_steps_are_one_pass_too_and_a_given_up_continuation_leaves_no_trace() -> None:
+    backbone, tokens, memory, outputs = build(), random_tokens(40), None, []
+    for piece in tokens.split([7, *[1] * 14, 2, 12, *[1] * 5], dim=1):
+        if memory is not None:
+            backbone(random_tokens(9) + 1, memory)
+        output, memory = backbone(piece, memory)
+        outputs.append(output)
+    assert_close(torch.cat(outputs, dim=1), backbone(tokens)[0])
+
+
+def test_the_memory_has_slots_for_two_memories_at_most_and_counts_all_tokens() -> None:
     backbone, memory = build(), None
-    for piece in random_tokens(33).split([2, 20, 1, 10], dim=1):
+    for piece in random_tokens(33).split([2, *[1] * 31], dim=1):
         _, memory = backbone(piece, memory)
-        assert memory.layers[0].shape == (2, 2, HEADS, min(memory.length, MEMORY), WIDTH // HEADS)
+        assert memory.layers[0].keys_values.shape[3] in (2, 2 * MEMORY)
     assert memory.length == 33
 
 

@@ -140,17 +140,35 @@ class GroupedAttention(nn.Module):
             keys, values = (
                 _written(kept, new, start) for kept, new in zip(cache, (keys, values), strict=True)
             )
-        attended = F.scaled_dot_product_attention(
-            query,
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=mask is None and x.shape[1] > 1,
-            dropout_p=self.pdrop if self.training else 0.0,
-            enable_gqa=self.num_kv_heads < self.num_heads,
-        )
+        pdrop = self.pdrop if self.training else 0.0
+        attended = shared_attention(query, keys, values, mask=mask, pdrop=pdrop)
         mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return mixed, (keys, values) if cache is None else cache
+
+
+def shared_attention(
+    query: Float[Tensor, "batch heads queries width"],
+    keys: Float[Tensor, "batch shared keys width"],
+    values: Float[Tensor, "batch shared keys width"],
+    *,
+    mask: Tensor | None,
+    pdrop: float,
+) -> Float[Tensor, "batch heads queries width"]:
+    """Return the attention of heads of which each `heads / shared` neighbours have one key and value head.
+
+    For a single token these stand as queries side by side, so that the cache is not copied.
+    """
+    num_sharing = query.shape[1] // keys.shape[1]
+    if query.shape[2] == 1:
+        side_by_side = query.reshape(len(query), -1, num_sharing, query.shape[3])
+        attended = F.scaled_dot_product_attention(side_by_side, keys, values, dropout_p=pdrop)
+        return attended.reshape(query.shape)
+    keys, values = (
+        heads[:, :, None].expand(-1, -1, num_sharing, -1, -1).flatten(1, 2) for heads in (keys, values)
+    )
+    return F.scaled_dot_product_attention(
+        query, keys, values, attn_mask=mask, is_causal=mask is None, dropout_p=pdrop
+    )
 
 
 @torch.no_grad()

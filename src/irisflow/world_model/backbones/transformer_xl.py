@@ -61,24 +61,37 @@ def build(config: Config) -> "TransformerXL":
 
 
 @dataclass(frozen=True)
-class Recent:
-    """Per layer the keys and values (2, batch, heads, tokens, head width) of the last tokens, and how many were seen.
+class LayerMemory:
+    """A layer's keys and values, (2, batch, heads, slots, head width), and its W_kR R, (heads, head width, distances).
 
-    The paper keeps the hidden states that they are projected from, and projects them anew in each pass. As no update
-    comes in between here, that gives the same numbers; kept so, a token costs one projection instead of thousands.
+    The paper keeps the hidden states that keys and values are projected from, and projects them anew in each pass. As no
+    update comes in between here, that gives the same numbers; kept so, a token costs one projection instead of hundreds.
     """
 
-    layers: list[Tensor]
+    keys_values: Tensor
+    by_distance: Tensor
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What all layers keep: the last tokens are in the slots before `stop`; `length` tokens were seen.
+
+    A first pass leaves views of what it computed anyway; a continuation writes to the slots behind `stop`, of which there
+    are never more than two memories long. So a second continuation overwrites the first.
+    """
+
+    layers: list[LayerMemory]
+    stop: int
     length: int
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Who (row) sees whom (column), how far back that is (0 to reach - 1), and R: a row for each distance."""
+    """Who (row) sees whom (column), and how far back that is: 0 to reach - 1."""
 
     visible: Bool[Tensor, "queries keys"]
     distances: Int64[Tensor, "queries keys"]
-    sinusoids: Float[Tensor, "reach embed"]
+    reach: int
 
 
 def sinusoids(num_distances: int, embed_dim: int) -> Float[Tensor, "{num_distances} {embed_dim}"]:
@@ -94,7 +107,6 @@ class RelativeAttention(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.memory_tokens = config.memory_tokens
         self.pdrop = config.attn_pdrop
         self.scale = (config.embed_dim // config.num_heads) ** -0.5
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=False)
@@ -102,30 +114,52 @@ class RelativeAttention(nn.Module):
         self.out = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
 
     def forward(
-        self, x: Sequence, biases: Tensor, sight: Sight, past: Tensor | None
-    ) -> tuple[Sequence, Tensor]:
-        """Return the mixed values, and the keys and values of the last tokens. `biases` are u and v of each head."""
-        query, *new = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        keys_values = torch.stack(new) if past is None else torch.cat([past, torch.stack(new)], dim=3)
+        self, x: Sequence, biases: Tensor, sight: Sight, table: Tensor, past: LayerMemory | None, start: int
+    ) -> tuple[Sequence, LayerMemory]:
+        """Return the mixed values, and the layer's memory. `biases` are u and v of each head, `table` is R."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, new = qkv[0], qkv[1:]
+        by_distance = self._by_distance(table, past)
         content_bias, position_bias = biases[:, :, None]
+        keys_values = new if past is None else _written(past.keys_values, new, start, sight.visible.shape[1])
         attended = F.scaled_dot_product_attention(
             query + content_bias,  # terms (a) and (c)
             keys_values[0],
             keys_values[1],
-            attn_mask=self._position_scores(query + position_bias, sight),
+            attn_mask=self._position_scores(query + position_bias, by_distance, sight),
             dropout_p=self.pdrop if self.training else 0.0,
         )
         mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return mixed, keys_values[:, :, :, -self.memory_tokens :].detach()
+        kept = new if past is None else past.keys_values
+        return mixed, LayerMemory(kept.detach(), by_distance.detach())
+
+    def _by_distance(self, table: Tensor, past: LayerMemory | None) -> Float[Tensor, "heads width distances"]:
+        """Return W_kR R for each head: the memory's, unless W_kR learns from this pass."""
+        if past is not None and not torch.is_grad_enabled():
+            return past.by_distance
+        projected: Tensor = self.relative(table)
+        return projected.view(len(table), self.num_heads, -1).permute(1, 2, 0)
 
     def _position_scores(
-        self, query: Float[Tensor, "batch heads queries width"], sight: Sight
+        self, query: Float[Tensor, "batch heads queries width"], by_distance: Tensor, sight: Sight
     ) -> Float[Tensor, "batch heads queries keys"]:
         """Return terms (b) and (d), and minus infinity where nothing is seen."""
-        by_distance = self.relative(sight.sinusoids).unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0)
-        scores = query @ by_distance * self.scale
+        scores = query @ by_distance[:, :, : sight.reach] * self.scale
         placed: Tensor = scores.gather(-1, sight.distances.expand(*scores.shape[:2], -1, -1))
         return placed.masked_fill(~sight.visible, -torch.inf)
+
+
+def _written(slots: Tensor, new: Tensor, start: int, num_keys: int) -> Tensor:
+    """Return the last `num_keys` keys and values after the new ones are written to their slots.
+
+    Where there are gradients, they flow to the new ones; else it is a view.
+    """
+    stop = start + new.shape[3]
+    with torch.no_grad():
+        slots[:, :, :, start:stop] = new
+    if not torch.is_grad_enabled():
+        return slots[:, :, :, stop - num_keys : stop]
+    return torch.cat([slots[:, :, :, stop - num_keys : start], new], dim=3)
 
 
 class Block(nn.Module):
@@ -141,12 +175,12 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(
-        self, x: Sequence, biases: Tensor, sight: Sight, past: Tensor | None
-    ) -> tuple[Sequence, Tensor]:
-        """Return the block's output, and the keys and values of the last tokens."""
-        mixed, keys_values = self.attention(x, biases, sight, past)
+        self, x: Sequence, biases: Tensor, sight: Sight, table: Tensor, past: LayerMemory | None, start: int
+    ) -> tuple[Sequence, LayerMemory]:
+        """Return the block's output, and the layer's memory."""
+        mixed, memory = self.attention(x, biases, sight, table, past, start)
         x = self.norm1(x + self.dropout(mixed))
-        return self.norm2(x + self.dropout(self.mlp(x))), keys_values
+        return self.norm2(x + self.dropout(self.mlp(x))), memory
 
 
 class TransformerXL(nn.Module):
@@ -179,17 +213,17 @@ class TransformerXL(nn.Module):
 
     def forward(self, embeddings: Sequence, memory: Recent | None = None) -> tuple[Sequence, Recent]:
         """Return the outputs at all positions and the memory, see `Backbone`."""
-        seen = 0 if memory is None else memory.length
-        pasts = [None] * len(self.blocks) if memory is None else memory.layers
-        num_keys = min(seen, self.memory_tokens) + embeddings.shape[1]
+        num_new, seen = embeddings.shape[1], 0 if memory is None else memory.length
+        num_keys = min(seen, self.memory_tokens) + num_new
+        pasts, start = ([None] * len(self.blocks), 0) if memory is None else self._writable(memory, num_new)
         positions = torch.arange(num_keys, device=embeddings.device)
-        sight = self._sight(positions[-embeddings.shape[1] :, None] - positions, num_keys)
+        sight = self._sight(positions[-num_new:, None] - positions, num_keys)
         x = self.dropout(embeddings)
         layers = []
         for block, past in zip(self.blocks, pasts, strict=True):
-            x, keys_values = block(x, self.biases, sight, past)
-            layers.append(keys_values)
-        return x, Recent(layers, seen + embeddings.shape[1])
+            x, layer = block(x, self.biases, sight, self.sinusoids, past, start)
+            layers.append(layer)
+        return x, Recent(layers, start + num_new, seen + num_new)
 
     def branch(
         self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int
@@ -201,7 +235,7 @@ class TransformerXL(nn.Module):
         sight = self._sight(positions[:, None] - positions, length + num_queries, may_see)
         x = self.dropout(branched(embeddings, queries, every=every))
         for block in self.blocks:
-            x, _ = block(x, self.biases, sight, None)
+            x, _ = block(x, self.biases, sight, self.sinusoids, None, 0)
         return split_branches(x, length, num_queries)
 
     def _sight(
@@ -210,8 +244,17 @@ class TransformerXL(nn.Module):
         """Return who sees whom within the sliding window, and the distances there are among so many positions."""
         reach = min(num_positions, self.memory_tokens + 1)
         visible = (distances >= 0) & (distances < reach)
-        return Sight(
-            visible if may_see is None else visible & may_see,
-            distances.clamp(0, reach - 1),
-            self.sinusoids[:reach],
-        )
+        allowed = visible if may_see is None else visible & may_see
+        return Sight(allowed, distances.clamp(0, reach - 1), reach)
+
+    def _writable(self, memory: Recent, num_new: int) -> tuple[list[LayerMemory], int]:
+        """Return layers with slots for the new tokens, and the first of these. Without room, the last tokens move."""
+        if memory.stop + num_new <= memory.layers[0].keys_values.shape[3]:
+            return memory.layers, memory.stop
+        num_kept = min(memory.length, self.memory_tokens)
+        room = (0, 0, 0, self.memory_tokens + max(num_new, self.memory_tokens) - num_kept)
+        kept = slice(memory.stop - num_kept, memory.stop)
+        return [
+            LayerMemory(F.pad(layer.keys_values[:, :, :, kept], room), layer.by_distance)
+            for layer in memory.layers
+        ], num_kept
