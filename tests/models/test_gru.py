@@ -60,6 +60,7 @@ def test_the_memory_has_one_size_however_much_was_seen() -> None:
     for piece in torch.randn(2, 50, WIDTH).split([1, 30, 1, 18], dim=1):
         _, memory = backbone(piece, memory)
         assert [tuple(state.shape) for state in memory.layers] == [(2, 16), (2, 16)]
+        assert [state.untyped_storage().nbytes() for state in memory.layers] == [2 * 16 * 4] * 2
     assert memory.length == 50
 
 

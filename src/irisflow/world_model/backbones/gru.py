@@ -88,7 +88,7 @@ class GRU(nn.Module):
         x, layers = self.dropout(embeddings), []
         for block, state in zip(self.blocks, before, strict=True):
             x, states = block(x, state)
-            layers.append(states[:, -1].detach())
+            layers.append(states[:, -1].detach().clone())  # a view would keep all states
         return self.norm(x), Hidden(layers, embeddings.shape[1] + (0 if memory is None else memory.length))
 
     def branch(

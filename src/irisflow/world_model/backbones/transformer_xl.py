@@ -87,11 +87,12 @@ class Recent:
 
 @dataclass(frozen=True)
 class Sight:
-    """Who (row) sees whom (column), and how far back that is: 0 to reach - 1."""
+    """Who (row) sees whom (column), how far back that is (0 to reach - 1), and R: a row for each distance there can be."""
 
     visible: Bool[Tensor, "queries keys"]
     distances: Int64[Tensor, "queries keys"]
     reach: int
+    table: Float[Tensor, "all embed"]
 
 
 def sinusoids(num_distances: int, embed_dim: int) -> Float[Tensor, "{num_distances} {embed_dim}"]:
@@ -114,12 +115,12 @@ class RelativeAttention(nn.Module):
         self.out = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
 
     def forward(
-        self, x: Sequence, biases: Tensor, sight: Sight, table: Tensor, past: LayerMemory | None, start: int
+        self, x: Sequence, biases: Tensor, sight: Sight, past: LayerMemory | None, start: int
     ) -> tuple[Sequence, LayerMemory]:
-        """Return the mixed values, and the layer's memory. `biases` are u and v of each head, `table` is R."""
+        """Return the mixed values, and the layer's memory. `biases` are u and v of each head."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, new = qkv[0], qkv[1:]
-        by_distance = self._by_distance(table, past)
+        by_distance = self._by_distance(sight.table, past)
         content_bias, position_bias = biases[:, :, None]
         keys_values = new if past is None else _written(past.keys_values, new, start, sight.visible.shape[1])
         attended = F.scaled_dot_product_attention(
@@ -175,10 +176,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(
-        self, x: Sequence, biases: Tensor, sight: Sight, table: Tensor, past: LayerMemory | None, start: int
+        self, x: Sequence, biases: Tensor, sight: Sight, past: LayerMemory | None, start: int
     ) -> tuple[Sequence, LayerMemory]:
         """Return the block's output, and the layer's memory."""
-        mixed, memory = self.attention(x, biases, sight, table, past, start)
+        mixed, memory = self.attention(x, biases, sight, past, start)
         x = self.norm1(x + self.dropout(mixed))
         return self.norm2(x + self.dropout(self.mlp(x))), memory
 
@@ -221,7 +222,7 @@ class TransformerXL(nn.Module):
         x = self.dropout(embeddings)
         layers = []
         for block, past in zip(self.blocks, pasts, strict=True):
-            x, layer = block(x, self.biases, sight, self.sinusoids, past, start)
+            x, layer = block(x, self.biases, sight, past, start)
             layers.append(layer)
         return x, Recent(layers, start + num_new, seen + num_new)
 
@@ -235,7 +236,7 @@ class TransformerXL(nn.Module):
         sight = self._sight(positions[:, None] - positions, length + num_queries, may_see)
         x = self.dropout(branched(embeddings, queries, every=every))
         for block in self.blocks:
-            x, _ = block(x, self.biases, sight, self.sinusoids, None, 0)
+            x, _ = block(x, self.biases, sight, None, 0)
         return split_branches(x, length, num_queries)
 
     def _sight(
@@ -245,7 +246,7 @@ class TransformerXL(nn.Module):
         reach = min(num_positions, self.memory_tokens + 1)
         visible = (distances >= 0) & (distances < reach)
         allowed = visible if may_see is None else visible & may_see
-        return Sight(allowed, distances.clamp(0, reach - 1), reach)
+        return Sight(allowed, distances.clamp(0, reach - 1), reach, self.sinusoids)
 
     def _writable(self, memory: Recent, num_new: int) -> tuple[list[LayerMemory], int]:
         """Return layers with slots for the new tokens, and the first of these. Without room, the last tokens move."""
