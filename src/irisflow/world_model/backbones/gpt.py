@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
+from irisflow.world_model.backbones._settings import check_heads, check_room
 from irisflow.world_model.backbones.base import (
     Branches,
     Sequence,
@@ -39,11 +40,7 @@ class Config:
 
 def build(config: Config) -> "GPT":
     """Return the backbone. Raises ConfigError for settings that do not fit together."""
-    if config.embed_dim % config.num_heads:
-        raise ConfigError(
-            f"world_model.num_heads: {config.num_heads} heads do not divide embed_dim {config.embed_dim}."
-            " Allowed: a divisor of it."
-        )
+    check_heads(config.num_heads, config.embed_dim)
     if config.attention not in ATTENTION:
         raise ConfigError(
             f"world_model.attention: {config.attention!r} does not exist. Allowed: {', '.join(ATTENTION)}."
@@ -146,7 +143,7 @@ class GPT(nn.Module):
         """Return the outputs at all positions and the cache, see `Backbone`."""
         start = 0 if memory is None else memory.length
         stop = start + embeddings.shape[1]
-        self._check_room(stop)
+        check_room(stop, self.window)
         caches = [None] * len(self.blocks) if memory is None else self._writable(memory)
         mask = self._mask(start, stop)
         x = self.dropout(embeddings + self.positions.weight[start:stop])
@@ -161,7 +158,7 @@ class GPT(nn.Module):
     ) -> tuple[Sequence, Branches]:
         """Return trunk and branches in one pass, see `Backbone`."""
         length, num_queries = embeddings.shape[1], len(queries)
-        self._check_room((length - 1) // every * every + num_queries)
+        check_room((length - 1) // every * every + num_queries, self.window)
         positions = branched_positions(length, num_queries, every=every).to(embeddings.device)
         visible = self.visible[positions][:, positions]
         mask = visible & belonging(length, num_queries, every=every).to(embeddings.device)
@@ -182,11 +179,3 @@ class GPT(nn.Module):
         if missing == 0:
             return memory.layers
         return [F.pad(layer.detach(), (0, 0, 0, missing)) for layer in memory.layers]
-
-    def _check_room(self, num_tokens: int) -> None:
-        if num_tokens > self.window:
-            raise ConfigError(
-                f"world_model.max_blocks: a sequence of {num_tokens} tokens exceeds the window of"
-                f" {self.window} (max_blocks x tokens_per_block)."
-                " Raise max_blocks, or lower common.sequence_length."
-            )
