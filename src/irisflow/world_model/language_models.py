@@ -162,14 +162,14 @@ def _read_safetensors(folder: Path, config: Any) -> Any:
 def _quiet() -> Iterator[None]:
     """Keep transformers from reporting the weights that are left out on purpose, and from drawing a bar."""
     verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if had_bar:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _inside_package(name: str) -> Path:
@@ -224,18 +224,22 @@ def _first_line(error: BaseException) -> str:
 
 
 class GGUFContents(gguf.GGUFReader):
-    """A GGUF file's tensors and fields, but not the words of its vocabulary: they take seconds to read."""
+    """A GGUF file's tensors and single values, but no lists: those of its vocabulary take seconds to read."""
 
     def _get_field_parts(self, orig_offs: int, raw_type: Any) -> Any:
-        """Return what the library returns, except that a list of strings is passed over."""
-        array, string = gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING
-        if raw_type != array or self._get(orig_offs, np.uint32)[0] != string or self.byte_order == "S":
+        """Return what the library returns, except that lists are passed over."""
+        kinds = gguf.GGUFValueType
+        if raw_type != kinds.ARRAY or self.byte_order == "S":
             return super()._get_field_parts(orig_offs, raw_type)
-        head = 12  # type of the elements, how many
-        offset = orig_offs + head
-        for _ in range(int(self._get(orig_offs + 4, np.uint64)[0])):
-            offset += 8 + struct.unpack_from("<Q", self.data, offset)[0]
-        return offset - orig_offs, [], [], [array]
+        buffer: Any = self.data
+        kind, length = struct.unpack_from("<IQ", buffer, orig_offs)
+        offset = orig_offs + struct.calcsize("<IQ")
+        if kind == kinds.STRING:
+            for _ in range(length):
+                offset += 8 + struct.unpack_from("<Q", buffer, offset)[0]
+        else:
+            offset += length * np.dtype(self.gguf_scalar_to_np[kinds(kind)]).itemsize
+        return offset - orig_offs, [], [], [kinds.ARRAY]
 
 
 def gguf_contents(path: Path) -> GGUFContents:
@@ -269,7 +273,7 @@ def _gguf_configuration(contents: GGUFContents, path: Path) -> Any:
         num_key_value_heads=value(f"{kind}.attention.head_count_kv") or heads,
         max_position_embeddings=value(f"{kind}.context_length"),
         rms_norm_eps=value(f"{kind}.attention.layer_norm_rms_epsilon"),
-        rope_theta=value(f"{kind}.rope.freq_base") or 10000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": value(f"{kind}.rope.freq_base") or 10000.0},
     )
 
 

@@ -22,6 +22,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
+from transformers.pytorch_utils import Conv1D
 
 from irisflow.errors import ConfigError
 from irisflow.world_model import language_models
@@ -156,6 +157,7 @@ def _lora_trainable(network: nn.Module, config: Config) -> None:
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=targets,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),
     )
     inject_adapter_in_model(lora, network)
     for name, parameter in network.named_parameters():
@@ -174,7 +176,8 @@ class KeysValues:
 
     def rewound(self) -> Cache:
         """Return the cache with exactly `length` tokens, through which no gradient flows. Nothing is copied."""
-        for layer in self.cache.layers:
+        layers: list[Any] = self.cache.layers
+        for layer in layers:
             layer.keys = layer.keys[..., : self.length, :].detach()
             layer.values = layer.values[..., : self.length, :].detach()
         return self.cache
@@ -242,8 +245,8 @@ def is_causal(backbone: PretrainedLM) -> bool:
     try:
         expected, _ = backbone.eval()(tokens)
         memory, outputs = None, []
-        for token in tokens.split(1, dim=1):
-            output, memory = backbone(token, memory)
+        for position in range(tokens.shape[1]):
+            output, memory = backbone(tokens[:, position : position + 1], memory)
             outputs.append(output)
     except (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError, IndexError):
         return False
