@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from irisflow import schema, source, variants
+from irisflow import games, schema, source, variants
 from irisflow.errors import ConfigError, nearest
 
 ROOT = Path(__file__).parents[2]
@@ -267,6 +267,7 @@ def checked(composed: DictConfig) -> DictConfig:
         _check_bounds(key, values, variants.least(family, settings["name"]))
         OmegaConf.update(typed, key, {**named, **values}, merge=False)
     _check_agreement(typed)
+    _check_corpus(typed)
     _check_control(typed)
     _check_collection(typed)
     return typed
@@ -354,6 +355,19 @@ def _tokens_per_frame(resolution: int, ch_mult: Sequence[int], per_position: int
     """Return K: each level of the encoder but the last halves the picture's side."""
     side = int(resolution) >> (len(ch_mult) - 1)
     return side * side * int(per_position)
+
+
+def _check_corpus(settings: DictConfig) -> None:
+    """Raise ConfigError for a pool without games, with one that does not exist, or one twice; and for a pool of `own`."""
+    name, pool = settings.corpus.name, list(settings.corpus.games)
+    if (name == "own") == bool(pool) or len(set(pool)) != len(pool):
+        allowed = "none: it is the game itself" if name == "own" else "one or more, each once"
+        raise ConfigError(f"corpus.games is {pool}; allowed with corpus.name={name}: {allowed}.")
+    for game in pool:
+        try:
+            games.check_run_game(game)
+        except ConfigError as error:
+            raise ConfigError(f"corpus.games: {error}") from None
 
 
 def _check_control(settings: DictConfig) -> None:

@@ -322,9 +322,10 @@ class Pretraining:
 
 @dataclass
 class Corpus:
-    """Which recordings a pretraining stage reads."""
+    """Which recordings a pretraining stage reads: of the game itself, of `games`, or of `games` without the game."""
 
-    name: str = bounded(among=("own",))
+    name: str = bounded(among=("own", "pool", "leave_one_out"))
+    games: list[str] = MISSING
 
 
 @dataclass

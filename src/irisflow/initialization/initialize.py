@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from irisflow import paths, schema
+from irisflow import games, paths, schema
 from irisflow.behaviour.agent import Agent
 from irisflow.initialization.weights import load_weights
 
@@ -50,6 +50,7 @@ def initial_folders(settings: schema.Settings, *, scale: str, game: str, seed: i
 def pretrained_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> dict[str, Path]:
     """Return the folders of the pretrained tokenizer and world model that a configuration names."""
     tokenizer, corpus = settings.tokenizer.name, settings.corpus.name
+    game = games.corpus_address(corpus, game)
     return {
         "tokenizer": paths.tokenizer(scale, tokenizer, corpus, game, seed),
         "world_model": paths.world_model(scale, settings.world_model.name, tokenizer, corpus, game, seed),

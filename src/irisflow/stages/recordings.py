@@ -5,12 +5,13 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import nn
 
-from irisflow import params, paths, provenance
+from irisflow import games, params, paths, provenance
 from irisflow.data.episodes import decode_episodes
 from irisflow.data.replay import ReplayBuffer
 from irisflow.errors import DamageError
 from irisflow.progress import say
 from irisflow.provenance import Cost
+from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
 from irisflow.storage import json_bytes, publish
 from irisflow.training.metrics import json_lines
@@ -20,21 +21,29 @@ from irisflow.training.pretrain import Pretrained, as_replay
 def recordings(
     request: RunRequest, *, time_limit_is_end: bool = True
 ) -> tuple[ReplayBuffer, dict[Path, int]]:
-    """Return the recorded steps that the corpus names, and how many each file holds.
+    """Return the recorded steps of all games of the corpus in one buffer, and how many each file holds.
 
     Raises DataError for a file that is missing, damaged, or of another run.
     """
-    folder = paths.recording(request.scale, request.game, request.seed)
+    corpus, episodes, steps = request.settings.corpus, [], {}
+    for game in games.corpus_games(corpus.name, corpus.games, request.game):
+        path, recorded = _recorded(request, game)
+        episodes += recorded
+        steps[path] = sum(len(episode) for episode in recorded)
+    return as_replay(episodes, time_limit_is_end=time_limit_is_end), steps
+
+
+def _recorded(request: RunRequest, game: str) -> tuple[Path, list[Episode]]:
+    """Return the file of a game's recording and its episodes."""
+    folder = paths.recording(request.scale, game, request.seed)
     artefact = request.open_input(folder, kind="recording")
     path = folder / paths.EPISODES
     episodes, about = decode_episodes(artefact.read(path.name), path)
-    for key, expected in request.about.items():
-        if key in ("game", "seed", "scale") and about.get(key) != str(expected):
+    for key, expected in {"game": game, "seed": request.seed, "scale": request.scale}.items():
+        if about.get(key) != str(expected):
             finding = f"{path} holds episodes of {key} {about.get(key)!r}, expected {str(expected)!r}."
             raise DamageError(finding, folder, "foreign")
-    return as_replay(episodes, time_limit_is_end=time_limit_is_end), {
-        path: sum(len(episode) for episode in episodes)
-    }
+    return path, episodes
 
 
 def publish_pretrained(
