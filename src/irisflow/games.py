@@ -12,6 +12,12 @@ ATARI_100K = (
 )  # fmt: skip
 TOY = ("Catch",)
 ANY = "any"  # stands where a game would for what is the same for all games; no game has this name
+# Actions of the Arcade Learning Environment, in its order: the full set, of which most games use a part (the enum
+# Action of ale_py; Bellemare et al. 2013, section 2.2).
+FULL_ACTIONS = (
+    "NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT",
+    "UPFIRE", "RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE",
+)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 GYMNASIUM_ID = re.compile(r"(?:[A-Za-z0-9_.]+:)?(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_.-]+-v\d+")
 ATARI_ID = re.compile(r"(?:ALE/)?([A-Za-z0-9]+?)(?:NoFrameskip|Deterministic)?-v\d+")

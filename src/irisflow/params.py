@@ -105,6 +105,15 @@ class Choice:
         return [f"{group}={name}" for group, name in groups.items() if name] + list(self.overrides)
 
 
+def check_actions(actions: str, *, corpus: str) -> None:
+    """Raise ConfigError if a world model for one game's actions is to be pretrained on those of many."""
+    if actions != "all" and corpus != "own":
+        raise ConfigError(
+            f"world_model.actions is {actions}, but the corpus {corpus} holds games whose actions differ. Allowed for a"
+            " pretrained world model: corpus=own, or world_model.actions=all (world_model=iris_all_actions)."
+        )
+
+
 def names(group: str) -> list[str]:
     """Return the names that `params/<group>/` offers, sorted."""
     return sorted(path.stem for path in (PARAMS / group).glob("*.yaml"))

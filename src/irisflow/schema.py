@@ -257,6 +257,7 @@ class WorldModel:
     name: str = MISSING
     tokens_per_block: int = bounded(2)
     max_blocks: int = bounded(2)
+    actions: str = bounded(among=("game", "all"))
     attention: str = bounded(among=("causal", "block_causal"))
     num_layers: int = bounded(1)
     num_heads: int = bounded(1)
