@@ -34,14 +34,14 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "common.seed", "common.num_threads", "common.precision", "common.device", "tokenizer", "corpus",
         "pretraining.tokenizer",
         "training.sample_by", "training.tokenizer", "~training.tokenizer.start_after_epochs",
-        "~training.tokenizer.stop_after_epochs", "~training.tokenizer.steps_per_epoch",
+        "~training.tokenizer.stop_after_epochs", "~training.tokenizer.steps_per_epoch", "~training.tokenizer.trained",
     ),
     "pretrain_world_model": (
         "common.seed", "common.num_threads", "common.precision", "common.device", "common.sequence_length", "env.train",
         "tokenizer", "world_model", "corpus", "pretraining.world_model",
         "training.sample_by", "training.time_limit_is_end", "training.world_model",
         "~training.world_model.start_after_epochs", "~training.world_model.stop_after_epochs",
-        "~training.world_model.steps_per_epoch",
+        "~training.world_model.steps_per_epoch", "~training.world_model.trained",
     ),
     "train_agent": (
         "common", "~common.resume", "collection", "training", "evaluation", "~evaluation.final",
@@ -133,14 +133,20 @@ def check_choice(group: str, name: str) -> str:
 def compose(choice: Choice) -> DictConfig:
     """Return the resolved, checked configuration (a `schema.Settings`).
 
-    Raises ConfigError naming the key, the value, and what is allowed.
+    Raises ConfigError naming the key, the value, and what is allowed. What a run starts from is looked at where a variant
+    is chosen: pretraining and other stages without one do not read it.
     """
-    return checked(_compose(choice.hydra_overrides()))
+    settings = checked(_compose(choice.hydra_overrides()))
+    if choice.variant is not None:
+        _check_start(settings)
+    return settings
 
 
 def settings_from(overrides: list[str]) -> DictConfig:
     """Return the configuration of a command line such as `env.train.id=Pong scale=smoke`, checked."""
-    return checked(_compose(overrides))
+    settings = checked(_compose(overrides))
+    _check_start(settings)
+    return settings
 
 
 def stage_settings(stage: str, whole: DictConfig) -> schema.Settings:
@@ -364,6 +370,21 @@ def _tokens_per_frame(resolution: int, ch_mult: Sequence[int], per_position: int
     """Return K: each level of the encoder but the last halves the picture's side."""
     side = int(resolution) >> (len(ch_mult) - 1)
     return side * side * int(per_position)
+
+
+def _check_start(settings: DictConfig) -> None:
+    """Raise ConfigError for a part that is neither loaded nor trained, and for a world model that its corpus cannot make."""
+    start = settings.initialization
+    for part in ("tokenizer", "world_model"):
+        trained = settings.training[part].trained
+        is_named = start.path_to_checkpoint is not None and start[f"load_{part}"]
+        if trained != "all" and start[part] == "scratch" and not is_named:
+            raise ConfigError(
+                f"training.{part}.trained is {trained}, but nothing gives the {part} weights: it would stay random."
+                f" Allowed: all; {trained} with initialization.{part}=pretrained or initialization.path_to_checkpoint."
+            )
+    if start.world_model == "pretrained":
+        check_actions(settings.world_model.actions, corpus=settings.corpus.name)
 
 
 def _check_corpus(settings: DictConfig) -> None:

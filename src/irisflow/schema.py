@@ -78,10 +78,18 @@ class ComponentTraining:
 
 
 @dataclass
+class TokenizerTraining(ComponentTraining):
+    """Updates of the tokenizer. With `decoder` only what follows the codes is trained, so that tokens never change."""
+
+    trained: str = bounded(among=("all", "decoder", "none"))
+
+
+@dataclass
 class WorldModelTraining(ComponentTraining):
     """Updates of the world model; Linear weights decay."""
 
     weight_decay: float = bounded(0)
+    trained: str = bounded(among=("all", "none"))
 
 
 @dataclass
@@ -115,7 +123,7 @@ class Training:
     learning_rate: float = bounded(0)
     sample_by: str = bounded(among=("episode", "step"))
     time_limit_is_end: bool = MISSING
-    tokenizer: ComponentTraining = field(default_factory=ComponentTraining)
+    tokenizer: TokenizerTraining = field(default_factory=TokenizerTraining)
     world_model: WorldModelTraining = field(default_factory=WorldModelTraining)
     actor_critic: ActorCriticTraining = field(default_factory=ActorCriticTraining)
     control: Control = field(default_factory=Control)

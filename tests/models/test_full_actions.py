@@ -77,7 +77,7 @@ def test_the_full_set_is_the_emulators() -> None:
     assert words == ["NOOP", "FIRE", "RIGHT", "LEFT"]
 
 
-@pytest.mark.parametrize(("action", "word"), enumerate(["LEFT", "NOOP", "RIGHT"]))
+@pytest.mark.parametrize(("action", "word"), list(enumerate(["LEFT", "NOOP", "RIGHT"])))
 def test_catch_moves_as_its_actions_words_say(action: int, word: str) -> None:
     catch = Catch()
     assert FULL_ACTIONS[catch.full_action_ids[action]] == word

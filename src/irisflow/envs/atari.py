@@ -58,7 +58,7 @@ class AtariEnvironment(Environment):
     @property
     def full_action_ids(self) -> tuple[int, ...]:
         """Which of `games.FULL_ACTIONS` each of the game's actions is."""
-        return tuple(int(action) for action in self._actions)
+        return tuple(int(action.value) for action in self._actions)
 
     def reset(
         self,
