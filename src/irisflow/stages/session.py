@@ -68,6 +68,8 @@ def files_of(
         device=device,
         num_threads=settings.common.num_threads,
     )
+    if session.origin.foreign is not None:
+        source["initial_weights"] = session.origin.foreign.record()
     return {
         "agent.safetensors": weights_of(session.agent),
         "params.yaml": params.to_yaml(settings).encode(),
