@@ -78,7 +78,7 @@ def corpus_address(corpus: str, game: str) -> str:
 
 def check_run_game(game: str, *, corpus: str | None = None) -> str:
     """Return `game` if it is a known game by its own name, or `any` where a pool is read; else raise ConfigError."""
-    if corpus is not None and corpus_address(corpus, game) == ANY:
+    if corpus == "pool":
         if game != ANY:
             raise ConfigError(f"game {game!r}: the corpus {corpus} is the same for all games. Write {ANY}.")
         return game
