@@ -131,7 +131,9 @@ def _add_run_arguments(command: argparse.ArgumentParser, stage: str) -> None:
             f"--{group}", required=default is None, default=default, help=f"params/{_key(group)}/"
         )
     command.add_argument(
-        "--game", required=True, help="a game that `irisflow list` prints, or a gymnasium id"
+        "--game",
+        required=True,
+        help="a game that `irisflow list` prints, a gymnasium id, or `any` for the corpus pool",
     )
     command.add_argument("--seed", required=True, type=int, help="0 or more")
     if stage == "measure-world-model":

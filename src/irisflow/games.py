@@ -1,6 +1,7 @@
-"""The games that a study can name, and what their gymnasium ids have in common."""
+"""The games that a study can name, what their gymnasium ids have in common, and the games of a corpus."""
 
 import re
+from collections.abc import Sequence
 
 from irisflow.errors import ConfigError, nearest
 
@@ -10,6 +11,13 @@ ATARI_100K = (
     "KungFuMaster", "MsPacman", "Pong", "PrivateEye", "Qbert", "RoadRunner", "Seaquest", "UpNDown",
 )  # fmt: skip
 TOY = ("Catch",)
+ANY = "any"  # stands where a game would for what is the same for all games; no game has this name
+# Actions of the Arcade Learning Environment, in its order: the full set, of which most games use a part (the enum
+# Action of ale_py; Bellemare et al. 2013, section 2.2).
+FULL_ACTIONS = (
+    "NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT",
+    "UPFIRE", "RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE",
+)  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 GYMNASIUM_ID = re.compile(r"(?:[A-Za-z0-9_.]+:)?(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_.-]+-v\d+")
 ATARI_ID = re.compile(r"(?:ALE/)?([A-Za-z0-9]+?)(?:NoFrameskip|Deterministic)?-v\d+")
@@ -46,3 +54,34 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} {name!r} is not a name. Allowed: letters, digits, `_` and `-`, at most 61, no other character first."
         )
     return name
+
+
+def corpus_games(corpus: str, pool: Sequence[str], game: str) -> list[str]:
+    """Return the games whose recordings pretraining for `game` reads. Raises ConfigError if there are none.
+
+    A game that is not in the pool leaves none out.
+    """
+    if corpus == "own":
+        return [game]
+    games = [name for name in pool if corpus == "pool" or name != game]
+    if not games:
+        raise ConfigError(
+            f"corpus {corpus}: corpus.games {list(pool)} has no game but {game}. Add another one."
+        )
+    return games
+
+
+def corpus_address(corpus: str, game: str) -> str:
+    """Return the game in the address of what a corpus pretrains for `game`: a pool's is the same for all games."""
+    return ANY if corpus == "pool" else game
+
+
+def check_run_game(game: str, *, corpus: str | None = None) -> str:
+    """Return `game` if it is a known game by its own name, or `any` where a pool is read; else raise ConfigError."""
+    if corpus == "pool":
+        if game != ANY:
+            raise ConfigError(f"game {game!r}: the corpus {corpus} is the same for all games. Write {ANY}.")
+        return game
+    if game_of(check_name("game", game)) != game:
+        raise ConfigError(f"game {game!r}: write {game_of(game)}.")
+    return game

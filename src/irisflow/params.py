@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from irisflow import schema, source, variants
+from irisflow import games, schema, source, variants
 from irisflow.errors import ConfigError, nearest
 
 ROOT = Path(__file__).parents[2]
@@ -34,14 +34,14 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "common.seed", "common.num_threads", "common.precision", "common.device", "tokenizer", "corpus",
         "pretraining.tokenizer",
         "training.sample_by", "training.tokenizer", "~training.tokenizer.start_after_epochs",
-        "~training.tokenizer.stop_after_epochs", "~training.tokenizer.steps_per_epoch",
+        "~training.tokenizer.stop_after_epochs", "~training.tokenizer.steps_per_epoch", "~training.tokenizer.trained",
     ),
     "pretrain_world_model": (
         "common.seed", "common.num_threads", "common.precision", "common.device", "common.sequence_length", "env.train",
         "tokenizer", "world_model", "corpus", "pretraining.world_model",
         "training.sample_by", "training.time_limit_is_end", "training.world_model",
         "~training.world_model.start_after_epochs", "~training.world_model.stop_after_epochs",
-        "~training.world_model.steps_per_epoch",
+        "~training.world_model.steps_per_epoch", "~training.world_model.trained",
     ),
     "train_agent": (
         "common", "~common.resume", "collection", "training", "evaluation", "~evaluation.final",
@@ -105,6 +105,15 @@ class Choice:
         return [f"{group}={name}" for group, name in groups.items() if name] + list(self.overrides)
 
 
+def check_actions(actions: str, *, corpus: str) -> None:
+    """Raise ConfigError if a world model for one game's actions is to be pretrained on those of many."""
+    if actions != "all" and corpus != "own":
+        raise ConfigError(
+            f"world_model.actions is {actions}, but the corpus {corpus} holds games whose actions differ. Allowed for a"
+            " pretrained world model: corpus=own, or world_model.actions=all (world_model=iris_all_actions)."
+        )
+
+
 def names(group: str) -> list[str]:
     """Return the names that `params/<group>/` offers, sorted."""
     return sorted(path.stem for path in (PARAMS / group).glob("*.yaml"))
@@ -124,14 +133,20 @@ def check_choice(group: str, name: str) -> str:
 def compose(choice: Choice) -> DictConfig:
     """Return the resolved, checked configuration (a `schema.Settings`).
 
-    Raises ConfigError naming the key, the value, and what is allowed.
+    Raises ConfigError naming the key, the value, and what is allowed. What a run starts from is looked at where a variant
+    is chosen: pretraining and other stages without one do not read it.
     """
-    return checked(_compose(choice.hydra_overrides()))
+    settings = checked(_compose(choice.hydra_overrides()))
+    if choice.variant is not None:
+        _check_start(settings)
+    return settings
 
 
 def settings_from(overrides: list[str]) -> DictConfig:
     """Return the configuration of a command line such as `env.train.id=Pong scale=smoke`, checked."""
-    return checked(_compose(overrides))
+    settings = checked(_compose(overrides))
+    _check_start(settings)
+    return settings
 
 
 def stage_settings(stage: str, whole: DictConfig) -> schema.Settings:
@@ -267,6 +282,7 @@ def checked(composed: DictConfig) -> DictConfig:
         _check_bounds(key, values, variants.least(family, settings["name"]))
         OmegaConf.update(typed, key, {**named, **values}, merge=False)
     _check_agreement(typed)
+    _check_corpus(typed)
     _check_control(typed)
     _check_collection(typed)
     return typed
@@ -354,6 +370,34 @@ def _tokens_per_frame(resolution: int, ch_mult: Sequence[int], per_position: int
     """Return K: each level of the encoder but the last halves the picture's side."""
     side = int(resolution) >> (len(ch_mult) - 1)
     return side * side * int(per_position)
+
+
+def _check_start(settings: DictConfig) -> None:
+    """Raise ConfigError for a part that is neither loaded nor trained, and for a world model that its corpus cannot make."""
+    start = settings.initialization
+    for part in ("tokenizer", "world_model"):
+        trained = settings.training[part].trained
+        is_named = start.path_to_checkpoint is not None and start[f"load_{part}"]
+        if trained != "all" and start[part] == "scratch" and not is_named:
+            raise ConfigError(
+                f"training.{part}.trained is {trained}, but nothing gives the {part} weights: it would stay random."
+                f" Allowed: all; {trained} with initialization.{part}=pretrained or initialization.path_to_checkpoint."
+            )
+    if start.world_model == "pretrained":
+        check_actions(settings.world_model.actions, corpus=settings.corpus.name)
+
+
+def _check_corpus(settings: DictConfig) -> None:
+    """Raise ConfigError for a pool without games, with one that does not exist, or one twice; and for a pool of `own`."""
+    name, pool = settings.corpus.name, list(settings.corpus.games)
+    if (name == "own") == bool(pool) or len(set(pool)) != len(pool):
+        allowed = "none: it is the game itself" if name == "own" else "one or more, each once"
+        raise ConfigError(f"corpus.games is {pool}; allowed with corpus.name={name}: {allowed}.")
+    for game in pool:
+        try:
+            games.check_run_game(game)
+        except ConfigError as error:
+            raise ConfigError(f"corpus.games: {error}") from None
 
 
 def _check_control(settings: DictConfig) -> None:

@@ -78,10 +78,18 @@ class ComponentTraining:
 
 
 @dataclass
+class TokenizerTraining(ComponentTraining):
+    """Updates of the tokenizer. With `decoder` only what follows the codes is trained, so that tokens never change."""
+
+    trained: str = bounded(among=("all", "decoder", "none"))
+
+
+@dataclass
 class WorldModelTraining(ComponentTraining):
     """Updates of the world model; Linear weights decay."""
 
     weight_decay: float = bounded(0)
+    trained: str = bounded(among=("all", "none"))
 
 
 @dataclass
@@ -115,7 +123,7 @@ class Training:
     learning_rate: float = bounded(0)
     sample_by: str = bounded(among=("episode", "step"))
     time_limit_is_end: bool = MISSING
-    tokenizer: ComponentTraining = field(default_factory=ComponentTraining)
+    tokenizer: TokenizerTraining = field(default_factory=TokenizerTraining)
     world_model: WorldModelTraining = field(default_factory=WorldModelTraining)
     actor_critic: ActorCriticTraining = field(default_factory=ActorCriticTraining)
     control: Control = field(default_factory=Control)
@@ -257,6 +265,7 @@ class WorldModel:
     name: str = MISSING
     tokens_per_block: int = bounded(2)
     max_blocks: int = bounded(2)
+    actions: str = bounded(among=("game", "all"))
     attention: str = bounded(among=("causal", "block_causal"))
     num_layers: int = bounded(1)
     num_heads: int = bounded(1)
@@ -322,9 +331,10 @@ class Pretraining:
 
 @dataclass
 class Corpus:
-    """Which recordings a pretraining stage reads."""
+    """Which recordings a pretraining stage reads: of the game itself, of `games`, or of `games` without the game."""
 
-    name: str = bounded(among=("own",))
+    name: str = bounded(among=("own", "pool", "leave_one_out"))
+    games: list[str] = MISSING
 
 
 @dataclass

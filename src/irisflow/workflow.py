@@ -33,15 +33,20 @@ class StudyPlan:
 
     @cached_property
     def recordings(self) -> list[Path]:
-        """Files of all recordings that some variant's pretraining reads."""
-        if not any(self._pretrained_parts(variant) for variant in self.study.variants):
-            return []
-        scale = self.study.scale
-        return [
-            file
+        """Files of all recordings that some variant's pretraining reads, each once."""
+        scale, corpora = self.study.scale, dict.fromkeys(filter(None, map(self._corpus, self.study.variants)))
+        folders = [
+            paths.recording(scale, recorded, seed)
+            for corpus in corpora
             for game, seed in self._cells
-            for file in (paths.recording(scale, game, seed) / name for name in paths.RECORDING_FILES)
+            for recorded in self._corpus_games(scale, corpus, game)
         ]
+        return [folder / name for folder in dict.fromkeys(folders) for name in paths.RECORDING_FILES]
+
+    def corpus_recordings(self, *, scale: str, corpus: str, game: str, seed: str, **_: str) -> list[str]:
+        """Return the episodes, and the manifests that vouch for them, of all games that a corpus holds for one game."""
+        names = self._corpus_games(scale, corpus, game)
+        return [file for name in names for file in paths.recorded(paths.recording(scale, name, seed))]
 
     @cached_property
     def pretrained(self) -> list[Path]:
@@ -157,11 +162,12 @@ class StudyPlan:
         settings = params.compose(Choice(scale, variant=variant, overrides=tuple(self.study.overrides)))
         tokenizer, world_model = settings.tokenizer.name, settings.world_model.name
         corpus = settings.corpus.name
+        made_for = games.corpus_address(corpus, game)
         files: list[str] = []
         if settings.initialization.tokenizer == "pretrained":
-            files += paths.weights(paths.tokenizer(scale, tokenizer, corpus, game, seed), "tokenizer")
+            files += paths.weights(paths.tokenizer(scale, tokenizer, corpus, made_for, seed), "tokenizer")
         if settings.initialization.world_model == "pretrained":
-            folder = paths.world_model(scale, world_model, tokenizer, corpus, game, seed)
+            folder = paths.world_model(scale, world_model, tokenizer, corpus, made_for, seed)
             files += paths.weights(folder, "world_model")
         return files
 
@@ -171,11 +177,11 @@ class StudyPlan:
         return int(settings.common.num_threads)
 
     def check_names(self, *, game: str, seed: str, **groups: str) -> None:
-        """Raise ConfigError unless the game, and the file of `params/` that each group names, exist."""
+        """Raise ConfigError unless the game (`any` for a pool), and the file of `params/` that each group names, exist."""
         del seed  # digits, by the wildcard's constraint
         for group, name in groups.items():
             params.check_choice(group, name)
-        games.game_of(games.check_name("game", game))
+        games.check_run_game(game, corpus=groups.get("corpus"))
 
     def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
         """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
@@ -195,9 +201,15 @@ class StudyPlan:
     def _cells(self) -> list[tuple[str, int]]:
         return [(game, seed) for game in self.study.games for seed in self.study.seeds]
 
-    def _pretrained_parts(self, variant: str) -> bool:
-        initialization = params.compose(self.study.choice(variant)).initialization
-        return "pretrained" in (initialization.tokenizer, initialization.world_model)
+    def _corpus(self, variant: str) -> str | None:
+        """Return the corpus that a variant's parts are pretrained on, or None if none is pretrained."""
+        settings = params.compose(self.study.choice(variant))
+        parts = (settings.initialization.tokenizer, settings.initialization.world_model)
+        return str(settings.corpus.name) if "pretrained" in parts else None
+
+    def _corpus_games(self, scale: str, corpus: str, game: str) -> list[str]:
+        chosen = params.compose(Choice(scale, corpus=corpus, overrides=tuple(self.study.overrides))).corpus
+        return games.corpus_games(chosen.name, chosen.games, game)
 
 
 def study_values(study: Study, stage: str) -> dict[str, Any]:

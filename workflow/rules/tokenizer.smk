@@ -5,7 +5,7 @@ TOKENIZER = paths.tokenizer("{scale}", "{tokenizer}", "{corpus}", "{game}", "{se
 
 rule pretrain_tokenizer:
     input:
-        recording=paths.recorded(paths.recording("{scale}", "{game}", "{seed}")),
+        recordings=named(PLAN.corpus_recordings),
     output:
         multiext(f"{TOKENIZER}/", *paths.TOKENIZER_FILES),
     log:

@@ -7,7 +7,7 @@ WORLD_MODEL = paths.world_model(
 
 rule pretrain_world_model:
     input:
-        recording=paths.recorded(paths.recording("{scale}", "{game}", "{seed}")),
+        recordings=named(PLAN.corpus_recordings),
         tokenizer=paths.weights(TOKENIZER, "tokenizer"),
     output:
         multiext(f"{WORLD_MODEL}/", *paths.WORLD_MODEL_FILES),

@@ -1,5 +1,7 @@
 """The agent: the three networks, and how it acts in a real environment."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int64, UInt8
 from omegaconf import DictConfig
@@ -12,14 +14,20 @@ from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
 from irisflow.world_model.world_model import WorldModel, build_world_model
 
 
-def build_agent(settings: schema.Settings | DictConfig, *, num_actions: int) -> "Agent":
-    """Return an untrained agent. Raises ConfigError for settings that do not fit together."""
+def build_agent(
+    settings: schema.Settings | DictConfig, *, num_actions: int, full_action_ids: Sequence[int] | None = None
+) -> "Agent":
+    """Return an untrained agent. Raises ConfigError for settings that do not fit together.
+
+    `full_action_ids`: see `build_world_model`.
+    """
     tokenizer = build_tokenizer(settings.tokenizer)
     world_model = build_world_model(
         settings.world_model,
         vocab_size=tokenizer.vocab_size,
         num_actions=num_actions,
         tokens_per_frame=tokenizer.tokens_per_frame,
+        full_action_ids=full_action_ids,
     )
     resolution = settings.tokenizer.encoder.config.resolution
     actor_critic = variants.build(

@@ -55,6 +55,11 @@ class AtariEnvironment(Environment):
         self._is_game_over, self._flags = True, (False, False)
         self._before_game, self._history = b"", bytearray()
 
+    @property
+    def full_action_ids(self) -> tuple[int, ...]:
+        """Which of `games.FULL_ACTIONS` each of the game's actions is."""
+        return tuple(int(action.value) for action in self._actions)
+
     def reset(
         self,
         *,

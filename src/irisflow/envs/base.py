@@ -36,6 +36,11 @@ class Environment(gymnasium.Env[np.ndarray, int], ABC):
         """Number of discrete actions."""
         return self._num_actions
 
+    @property
+    def full_action_ids(self) -> tuple[int, ...] | None:
+        """Which of `games.FULL_ACTIONS` each action means; None where nothing says what the actions mean."""
+        return None
+
     @abstractmethod
     def get_state(self) -> State:
         """Return everything that decides the future: uint8 arrays, and values that JSON can hold.

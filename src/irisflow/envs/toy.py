@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from irisflow.envs.base import Environment, Info, Observation, State, check_state
+from irisflow.games import FULL_ACTIONS
 
 ROWS, COLUMNS = 10, 5
 BALL_COLOUR = (240, 220, 60)
@@ -27,6 +28,11 @@ class Catch(Environment):
         super().__init__(num_actions=3, size=size)
         self._tops, self._lefts = (np.arange(n + 1) * size // n for n in (ROWS, COLUMNS))
         self._row, self._ball, self._paddle = 0, 0, 0
+
+    @property
+    def full_action_ids(self) -> tuple[int, ...]:
+        """Which of FULL_ACTIONS the three are: LEFT, NOOP, RIGHT."""
+        return tuple(FULL_ACTIONS.index(name) for name in ("LEFT", "NOOP", "RIGHT"))
 
     def reset(
         self,

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from irisflow import paths, schema
+from irisflow import games, paths, schema
 from irisflow.behaviour.agent import Agent
+from irisflow.initialization.foreign import Loaded, load_foreign
 from irisflow.initialization.weights import load_weights
 
 PARTS = ("tokenizer", "world_model", "actor_critic")
@@ -16,12 +17,16 @@ class Origin:
 
     files: list[Path]
     env_steps: int
+    foreign: Loaded | None = (
+        None  # what a checkpoint of another program gave; the steps that made it are not known
+    )
 
 
 def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str, seed: int) -> Origin:
     """Load what `initialization` names into the agent and return where it came from.
 
-    Raises DataError if an artefact is missing, damaged, or of other sizes.
+    A checkpoint named by path is a folder of ours, which must fit, or a file of another program, of which is taken what
+    fits. Raises DataError if an artefact is missing, damaged, or of other sizes.
     """
     chosen = settings.initialization
     used: list[Path] = []
@@ -30,13 +35,17 @@ def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str
         about = load_weights(getattr(agent, part), folder, kind=part)
         recorded |= about["recordings"]
         used.append(folder / f"{part}.safetensors")
+    foreign = None
     if chosen.path_to_checkpoint is not None:
-        folder = Path(chosen.path_to_checkpoint)
-        for part in PARTS:
-            if getattr(chosen, f"load_{part}"):
-                load_weights(getattr(agent, part), folder, kind="agent", part=part)
-        used.append(folder / "agent.safetensors")
-    return Origin(used, sum(recorded.values()))
+        path = Path(chosen.path_to_checkpoint)
+        parts = {part: getattr(agent, part) for part in PARTS if getattr(chosen, f"load_{part}")}
+        if path.is_file():
+            foreign = load_foreign(parts, path)
+        else:
+            for part, module in parts.items():
+                load_weights(module, path, kind="agent", part=part)
+        used.append(path if path.is_file() else path / "agent.safetensors")
+    return Origin(used, sum(recorded.values()), foreign)
 
 
 def initial_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> list[tuple[str, Path]]:
@@ -50,6 +59,7 @@ def initial_folders(settings: schema.Settings, *, scale: str, game: str, seed: i
 def pretrained_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> dict[str, Path]:
     """Return the folders of the pretrained tokenizer and world model that a configuration names."""
     tokenizer, corpus = settings.tokenizer.name, settings.corpus.name
+    game = games.corpus_address(corpus, game)
     return {
         "tokenizer": paths.tokenizer(scale, tokenizer, corpus, game, seed),
         "world_model": paths.world_model(scale, settings.world_model.name, tokenizer, corpus, game, seed),

@@ -20,7 +20,12 @@ def run(request: RunRequest) -> None:
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     seed_everything(request.seed, request.stage)
     variant, final = request.choice.variant or "", settings.evaluation.final
-    agent = build_agent(settings, num_actions=make_environment(settings.env.test).num_actions).to(device)
+    environment = make_environment(settings.env.test)
+    agent = build_agent(
+        settings, num_actions=environment.num_actions, full_action_ids=environment.full_action_ids
+    )
+    environment.close()
+    agent.to(device)
     folder = paths.agent(request.scale, variant, request.game, request.seed)
     request.open_input(folder, kind="agent")
     about = load_weights(agent, folder, kind="agent")

@@ -21,7 +21,10 @@ def run(request: RunRequest) -> None:
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     seed_everything(request.seed, request.stage)
     environment, variant = make_environment(settings.env.train), request.choice.variant or ""
-    agent = build_agent(settings, num_actions=environment.num_actions).to(device).eval()
+    agent = build_agent(
+        settings, num_actions=environment.num_actions, full_action_ids=environment.full_action_ids
+    )
+    agent.to(device).eval()
     player = paths.agent(request.scale, variant, request.game, request.seed)
     request.open_input(player, kind="agent")
     load_weights(agent, player, kind="agent")

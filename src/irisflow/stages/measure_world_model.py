@@ -149,6 +149,7 @@ def _models(request: RunRequest) -> Models:
         vocab_size=tokenizer.vocab_size,
         num_actions=environment.num_actions,
         tokens_per_frame=tokenizer.tokens_per_frame,
+        full_action_ids=environment.full_action_ids,
     ).to(device)
     environment.close()
     return Models(tokenizer, world_model, device)

@@ -1,10 +1,12 @@
 """Stage `pretrain_world_model`: train a world model on recorded episodes, over a pretrained tokenizer."""
 
-from irisflow import paths
+from irisflow import paths, schema
 from irisflow.envs.make import make_environment
+from irisflow.games import FULL_ACTIONS
 from irisflow.initialization.initialize import pretrained_folders
 from irisflow.initialization.weights import load_weights
 from irisflow.locks import single_writer
+from irisflow.params import check_actions
 from irisflow.provenance import Cost
 from irisflow.randomness import numpy_stream, seed_everything
 from irisflow.stages.recordings import publish_pretrained, recordings
@@ -23,10 +25,15 @@ def run(request: RunRequest) -> None:
     """Write the artefact `world_model` of a game and seed."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
+    num_actions = _num_actions(settings)
     folders = pretrained_folders(settings, scale=request.scale, game=request.game, seed=request.seed)
     work = paths.resume(request.stage, request.digest)
     with single_writer(work, is_temporary=True):
-        replay, steps_recorded = recordings(request, time_limit_is_end=settings.training.time_limit_is_end)
+        replay, steps_recorded = recordings(
+            request,
+            time_limit_is_end=settings.training.time_limit_is_end,
+            has_full_actions=settings.world_model.actions == "all",
+        )
         seed_everything(request.seed, request.stage)
         tokenizer = build_tokenizer(settings.tokenizer).to(device).eval()
         request.open_input(folders["tokenizer"], kind="tokenizer")
@@ -34,8 +41,9 @@ def run(request: RunRequest) -> None:
         world_model = build_world_model(
             settings.world_model,
             vocab_size=tokenizer.vocab_size,
-            num_actions=make_environment(settings.env.train).num_actions,
+            num_actions=num_actions,
             tokens_per_frame=tokenizer.tokens_per_frame,
+            full_action_ids=range(len(FULL_ACTIONS)),  # as the recordings have them, where that matters
         ).to(device)
         rng = numpy_stream(request.seed, request.stage)
         training = settings.training.world_model
@@ -75,3 +83,13 @@ def run(request: RunRequest) -> None:
             inputs=[folders["tokenizer"] / "tokenizer.safetensors"],
             device=str(device),
         )
+
+
+def _num_actions(settings: schema.Settings) -> int:
+    """Return how many actions the world model knows. Raises ConfigError if the games of its corpus do not share them."""
+    if settings.world_model.actions == "all":
+        return len(FULL_ACTIONS)
+    check_actions(settings.world_model.actions, corpus=settings.corpus.name)
+    environment = make_environment(settings.env.train)
+    environment.close()
+    return environment.num_actions

@@ -1,16 +1,23 @@
 """What the pretraining stages share: reading the recordings of a corpus, publishing a pretrained part."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 from torch import nn
 
-from irisflow import params, paths, provenance
+from irisflow import games, params, paths, provenance, schema
 from irisflow.data.episodes import decode_episodes
 from irisflow.data.replay import ReplayBuffer
-from irisflow.errors import DamageError
+from irisflow.envs.make import make_environment
+from irisflow.errors import ConfigError, DamageError, DataError
 from irisflow.progress import say
 from irisflow.provenance import Cost
+from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
 from irisflow.storage import json_bytes, publish
 from irisflow.training.metrics import json_lines
@@ -18,23 +25,55 @@ from irisflow.training.pretrain import Pretrained, as_replay
 
 
 def recordings(
-    request: RunRequest, *, time_limit_is_end: bool = True
+    request: RunRequest, *, time_limit_is_end: bool = True, has_full_actions: bool = False
 ) -> tuple[ReplayBuffer, dict[Path, int]]:
-    """Return the recorded steps that the corpus names, and how many each file holds.
+    """Return the recorded steps of all games of the corpus in one buffer, and how many each file holds.
 
-    Raises DataError for a file that is missing, damaged, or of another run.
+    With `has_full_actions` the actions are those of `games.FULL_ACTIONS`, in which all games agree. Raises DataError for a
+    file that is missing, damaged, or of another run.
     """
-    folder = paths.recording(request.scale, request.game, request.seed)
+    corpus, episodes, steps = request.settings.corpus, [], {}
+    for game in games.corpus_games(corpus.name, corpus.games, request.game):
+        path, recorded = _recorded(request, game)
+        episodes += (
+            with_full_actions(recorded, path, _full_ids(request, game)) if has_full_actions else recorded
+        )
+        steps[path] = sum(len(episode) for episode in recorded)
+    return as_replay(episodes, time_limit_is_end=time_limit_is_end), steps
+
+
+def _recorded(request: RunRequest, game: str) -> tuple[Path, list[Episode]]:
+    """Return the file of a game's recording and its episodes."""
+    folder = paths.recording(request.scale, game, request.seed)
     artefact = request.open_input(folder, kind="recording")
     path = folder / paths.EPISODES
     episodes, about = decode_episodes(artefact.read(path.name), path)
-    for key, expected in request.about.items():
-        if key in ("game", "seed", "scale") and about.get(key) != str(expected):
+    for key, expected in {"game": game, "seed": request.seed, "scale": request.scale}.items():
+        if about.get(key) != str(expected):
             finding = f"{path} holds episodes of {key} {about.get(key)!r}, expected {str(expected)!r}."
             raise DamageError(finding, folder, "foreign")
-    return as_replay(episodes, time_limit_is_end=time_limit_is_end), {
-        path: sum(len(episode) for episode in episodes)
-    }
+    return path, episodes
+
+
+def with_full_actions(episodes: list[Episode], path: Path, ids: Sequence[int]) -> list[Episode]:
+    """Return episodes whose actions are `ids` of the game's own. Raises DataError for an action that the game lacks."""
+    if any(int(episode.actions.max()) >= len(ids) for episode in episodes):
+        raise DataError(
+            f"{path} holds an action above {len(ids) - 1}, which the game does not have. Record it again."
+        )
+    return [replace(episode, actions=np.asarray(ids)[episode.actions]) for episode in episodes]
+
+
+def _full_ids(request: RunRequest, game: str) -> Sequence[int]:
+    """Return which of the full set each of a game's actions is."""
+    settings = OmegaConf.merge(cast(DictConfig, request.settings.env.train), {"id": game})
+    environment = make_environment(cast(schema.Env, settings))
+    environment.close()
+    if environment.full_action_ids is None:
+        raise ConfigError(
+            f"world_model.actions is all, but nothing says which of the 18 Atari actions those of {game} are. Allowed: game."
+        )
+    return environment.full_action_ids
 
 
 def publish_pretrained(

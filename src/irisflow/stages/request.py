@@ -41,9 +41,7 @@ class RunRequest:
         """
         for group, name in {"scale": scale, **groups}.items():
             params.check_choice(group, name)
-        games.check_name("game", game)
-        if games.game_of(game) != game:
-            raise ConfigError(f"--game {game}: write {games.game_of(game)}.")
+        games.check_run_game(game, corpus=groups.get("corpus"))
         if seed < 0:
             raise ConfigError(f"--seed is {seed}; allowed: 0 or more.")
         whole = Choice(scale, overrides=tuple(overrides), **groups)

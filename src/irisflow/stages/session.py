@@ -36,7 +36,9 @@ def prepare(settings: schema.Settings, *, scale: str, game: str) -> Session:
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     environment = make_environment(settings.env.train)
     seed_everything(seed, "train_agent")
-    agent = build_agent(settings, num_actions=environment.num_actions)
+    agent = build_agent(
+        settings, num_actions=environment.num_actions, full_action_ids=environment.full_action_ids
+    )
     origin = initialize(agent, settings, scale=scale, game=game, seed=seed)
     return Session(agent, Trainer(agent, environment, settings, device=device), origin, device)
 
@@ -66,6 +68,8 @@ def files_of(
         device=device,
         num_threads=settings.common.num_threads,
     )
+    if session.origin.foreign is not None:
+        source["initial_weights"] = session.origin.foreign.record()
     return {
         "agent.safetensors": weights_of(session.agent),
         "params.yaml": params.to_yaml(settings).encode(),

@@ -45,6 +45,7 @@ class Tokenizer(nn.Module):
     """Encoder, quantizer and decoder. A frame is a grid of `grid` x `grid` tokens, row by row."""
 
     quantizer: Quantizer
+    DECIDE_TOKENS = ("encoder", "pre_quant_conv", "quantizer")  # the parts that a frame's tokens depend on
 
     def __init__(
         self,
@@ -68,6 +69,31 @@ class Tokenizer(nn.Module):
         self.tokens_per_frame = grid * grid * quantizer.tokens_per_position
         self.needs_previous = any(getattr(term, "needs_previous", False) for term in reconstruction.values())
         self.vocab_size = quantizer.vocab_size
+        self.has_fixed_tokens = False
+
+    def fix_tokens(self) -> None:
+        """Keep a frame's tokens and their codes as they are from now on, whatever else is trained.
+
+        Nothing that they depend on takes a gradient, and it stays in eval mode: no moving average moves, no code is revived.
+        """
+        self.has_fixed_tokens = True
+        for part in self._deciding_parts():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Tokenizer":
+        """Return the tokenizer in training or eval mode; parts that are fixed stay in eval mode."""
+        super().train(mode)
+        if self.has_fixed_tokens:
+            for part in self._deciding_parts():
+                part.eval()
+        return self
+
+    def tokens_version(self) -> int:
+        """Return a number that changes with whatever changes tokens: the writes to the tensors that these depend on."""
+        return sum(
+            tensor._version for part in self._deciding_parts() for tensor in part.state_dict().values()
+        )
 
     def forward(
         self, observations: Float[Tensor, "batch 3 height width"]
@@ -141,6 +167,9 @@ class Tokenizer(nn.Module):
     ) -> Float[Tensor, "batch embed grid grid"]:
         latents: Tensor = self.pre_quant_conv(self.encoder(images))
         return latents.float()
+
+    def _deciding_parts(self) -> list[nn.Module]:
+        return [self.get_submodule(name) for name in self.DECIDE_TOKENS]
 
     def _terms(self, *, is_adversarial: bool) -> list[tuple[str, nn.Module]]:
         """Return the reconstruction terms of one kind, by name."""

@@ -17,8 +17,8 @@ class EncodedReplay:
     """Segments of a replay buffer together with the tokens of their frames.
 
     Frames are encoded when they are first drawn, always in the same groups of consecutive slots: so a frame's tokens
-    do not depend on what was drawn before it, and a resumed run finds the same ones. An update of the tokenizer makes all
-    tokens stale, a new step in the buffer those of its group.
+    do not depend on what was drawn before it, and a resumed run finds the same ones. An update of what decides
+    tokens makes all of them stale, a new step in the buffer those of its group.
     """
 
     def __init__(self, replay: ReplayBuffer, tokenizer: Tokenizer, *, device: torch.device) -> None:
@@ -62,7 +62,7 @@ class EncodedReplay:
         self._is_encoded[group] = True
 
     def _forget_stale(self) -> None:
-        version = sum(tensor._version for tensor in self.tokenizer.state_dict().values())
+        version = self.tokenizer.tokens_version()
         first, end = self._end_step, self.replay.end_step
         if version != self._version or end < first:
             num_slots = self.replay.capacity_steps

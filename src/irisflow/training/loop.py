@@ -76,6 +76,8 @@ class Trainer:
         self, agent: Agent, environment: Environment, settings: schema.Settings, *, device: torch.device
     ) -> None:
         self.agent, self.settings, self.device = agent.to(device).eval(), settings, device
+        if settings.training.tokenizer.trained == "decoder":
+            agent.tokenizer.fix_tokens()
         seed = settings.common.seed
         self.epoch = self.env_steps = 0
         self.open: OpenEpoch | None = None  # the epoch of number `epoch`, unless it is over
@@ -290,13 +292,23 @@ class Trainer:
     def _train(self, name: str, epoch: OpenEpoch) -> None:
         part, schedule = self.components[name], getattr(self.settings.training, name)
         is_due = self._is_past(schedule.start_after_epochs) and not self._is_past(schedule.stop_after_epochs)
-        is_frozen = name == "world_model" and self.settings.training.control.world_model == "untrained"
-        if not self.settings.training.should or not is_due or is_frozen or not schedule.steps_per_epoch:
+        if (
+            not self.settings.training.should
+            or not is_due
+            or self._is_frozen(name)
+            or not schedule.steps_per_epoch
+        ):
             return
         with _timed(epoch.report, name):
             what = f"epoch {self.epoch}/{self.settings.common.epochs} {part.name}"
             means = part.train(schedule.steps_per_epoch, what=what, history=epoch.terms)
         epoch.report.metrics |= {f"{name}/train/{term}": value for term, value in means.items()}
+
+    def _is_frozen(self, name: str) -> bool:
+        """Return whether a component stays as it was initialised."""
+        training = self.settings.training
+        is_untrained = name == "world_model" and training.control.world_model == "untrained"
+        return is_untrained or (name != "actor_critic" and getattr(training, name).trained == "none")
 
     def _evaluate(self, report: EpochReport) -> None:
         """Play test games. A request to stop leaves this phase undone: it is played again from its start."""

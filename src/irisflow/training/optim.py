@@ -27,8 +27,10 @@ def optimizers(agent: Agent, training: schema.Training) -> dict[str, Optimizer]:
 
 
 def tokenizer_optimizer(tokenizer: nn.Module, *, learning_rate: float) -> Optimizer:
-    """Return the tokenizer's optimizer."""
-    return Adam(tokenizer.parameters(), lr=learning_rate)
+    """Return the optimizer of all that is trained of a tokenizer."""
+    return Adam(
+        [parameter for parameter in tokenizer.parameters() if parameter.requires_grad], lr=learning_rate
+    )
 
 
 def world_model_optimizer(world_model: nn.Module, *, learning_rate: float, weight_decay: float) -> Optimizer:

@@ -1,5 +1,6 @@
 """The world model: what follows an action, one frame at a time. IRIS, section 2.2. It never sees pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,17 +35,31 @@ class State:
 
 
 def build_world_model(
-    settings: schema.WorldModel | DictConfig, *, vocab_size: int, num_actions: int, tokens_per_frame: int
+    settings: schema.WorldModel | DictConfig,
+    *,
+    vocab_size: int,
+    num_actions: int,
+    tokens_per_frame: int,
+    full_action_ids: Sequence[int] | None = None,
 ) -> "WorldModel":
-    """Return an untrained world model. Raises ConfigError for settings that do not fit together."""
+    """Return an untrained world model. Raises ConfigError for settings that do not fit together.
+
+    `full_action_ids` says which of the 18 actions of the full set each of the game's is; `world_model.actions=all` needs it.
+    """
     if settings.tokens_per_block != tokens_per_frame + 1:
         raise ConfigError(
             f"world_model.tokens_per_block: {settings.tokens_per_block} was given, but the tokenizer makes"
             f" {tokens_per_frame} tokens of a frame. Allowed: {tokens_per_frame + 1}, those and an action."
         )
+    if settings.actions == "all" and full_action_ids is None:
+        raise ConfigError(
+            "world_model.actions is all, but nothing says which of the 18 Atari actions those of this environment are."
+            " Allowed: game; with an Atari game or Catch also all."
+        )
+    action_ids = full_action_ids if settings.actions == "all" else None
     backbone = variants.build("backbone", settings.backbone)
     sizes = {"embed_dim": backbone.embed_dim, "vocab_size": vocab_size}
-    embedding = Embedding(num_actions=num_actions, **sizes)
+    embedding = Embedding(num_actions=num_actions, action_ids=action_ids, **sizes)
     prediction = variants.build("prediction", settings.prediction, tokens_per_frame=tokens_per_frame, **sizes)
     embedding.apply(initialise)
     reward_head = variants.build("reward", settings.reward, embed_dim=backbone.embed_dim)
