@@ -48,8 +48,8 @@ def levels_for(vocab_size: int) -> list[int]:
     bits = vocab_size.bit_length() - 1
     if vocab_size != 1 << bits:
         raise ConfigError(
-            f"tokenizer.quantizer.levels is empty, and tokenizer.vocab_size is {vocab_size}. Allowed without levels: a power of"
-            " two, 4 or more; else give levels with that product."
+            f"tokenizer.quantizer.levels is empty, and tokenizer.vocab_size is {vocab_size}. Allowed without levels:"
+            " a power of two, 4 or more; else give levels with that product."
         )
     num_fours = -bits % 3
     return [8] * ((bits - 2 * num_fours) // 3) + [4] * num_fours
