@@ -103,7 +103,7 @@ def test_residual_vq_codes_what_the_codebooks_before_left_over(is_training: bool
         sums.append(total)
     assert found.tokens.flatten().tolist() == tokens, "those of one position are neighbours"
     assert_close(rows(found.codes), torch.stack(sums))
-    assert float(found.loss) == pytest.approx(loss, rel=1e-4)
+    assert found.loss.item() == pytest.approx(loss, rel=1e-4)
 
 
 def test_residual_vq_learns_as_the_librarys_own() -> None:
@@ -213,7 +213,7 @@ def test_the_loss_of_lfq_wants_sure_codes_that_are_all_used(is_training: bool) -
         commitment += sum((v - math.copysign(1, v)) ** 2 for v in vector) / projected.numel()
     of_mean = -sum(m * math.log(m) for m in mean)
     expected = 0.3 * (sum(entropies) / len(entropies) - 0.7 * of_mean) + 0.25 * commitment
-    assert float(quantizer(latents()).loss) == pytest.approx(expected, rel=1e-3)
+    assert quantizer(latents()).loss.item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_sim_vq_finds_the_nearest_product_of_a_fixed_codebook_and_a_learned_matrix() -> None:

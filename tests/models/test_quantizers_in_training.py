@@ -1,5 +1,7 @@
 """Every quantizer in a whole tokenizer: it learns, goes on from its state, and rests out of training."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from parts import configured
@@ -40,11 +42,14 @@ def trained(tokenizer: Tokenizer, optimizer: torch.optim.Optimizer, *, num_updat
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
-def test_a_tokenizer_learns_a_batch(name: str) -> None:
+def test_a_tokenizer_learns_to_tell_pictures_apart(name: str) -> None:
+    """The same picture for all could come as near as the median; drawn codes take longest to leave that behind."""
     tokenizer = build(name)
-    losses = trained(tokenizer, tokenizer_optimizer(tokenizer, learning_rate=3e-3), num_updates=30)
-    assert sum(losses[-3:]) < 0.75 * sum(losses[:3])
-    assert len(tokenizer.encode(frames()).unique()) > 2, "and it uses its codes"
+    num_updates = 60 if name == "gumbel" else 30
+    losses = trained(tokenizer, tokenizer_optimizer(tokenizer, learning_rate=1e-2), num_updates=num_updates)
+    same_for_all = 2 * float((frames() - frames().median(dim=0).values).abs().mean())
+    assert losses[-1] < 0.95 * same_for_all < losses[0]
+    assert len(tokenizer.encode(frames()).unique()) > 2
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
@@ -53,8 +58,8 @@ def test_a_tokenizer_goes_on_from_its_state_as_if_it_had_never_stopped(name: str
     optimizers = [tokenizer_optimizer(each, learning_rate=1e-3) for each in (whole, resumed)]
     trained(whole, optimizers[0], num_updates=3)
     stream = torch.get_rng_state()
-    resumed.load_state_dict({key: value.clone() for key, value in whole.state_dict().items()})
-    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    resumed.load_state_dict(deepcopy(whole.state_dict()))
+    optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
     expected = trained(whole, optimizers[0], num_updates=3)
     torch.set_rng_state(stream)
     assert trained(resumed, optimizers[1], num_updates=3) == expected
