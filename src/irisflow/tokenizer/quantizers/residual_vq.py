@@ -13,8 +13,8 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, check_decay
 from irisflow.tokenizer.quantizers.base import Quantized
-from irisflow.tokenizer.quantizers.vq_ema import EmaQuantizer, check_decay
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "num_quantizers": 1, "beta": 0, "decay": 0, "revive_below": 0}
 

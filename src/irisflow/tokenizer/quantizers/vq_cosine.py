@@ -7,7 +7,7 @@ length 1, as in Peng et al. 2022, "BEiT v2", section 2.
 
 from dataclasses import dataclass
 
-from irisflow.tokenizer.quantizers.vq_ema import EmaQuantizer, check_decay
+from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, check_decay
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "beta": 0, "decay": 0, "revive_below": 0}
 
