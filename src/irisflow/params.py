@@ -82,6 +82,10 @@ OmegaConf.register_new_resolver(
     "irisflow.product", lambda *factors: math.prod(int(factor) for factor in factors), replace=True
 )
 OmegaConf.register_new_resolver(
+    "irisflow.quotient", lambda dividend, divisor: dividend // divisor, replace=True
+)
+OmegaConf.register_new_resolver("irisflow.without_last", lambda members: list(members)[:-1], replace=True)
+OmegaConf.register_new_resolver(
     "irisflow.tokens_per_block",
     lambda resolution, ch_mult, per_position: _tokens_per_frame(resolution, ch_mult, per_position) + 1,
     replace=True,
