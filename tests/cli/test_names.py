@@ -88,7 +88,7 @@ def test_a_study_refuses_what_is_no_name(
         (["--override=evaluation.num_snapshots=-1"], "0 or more"),
         (["--override=quantizer=fqs"], "There are: fsq"),
         (["--override=tokenizer.quantizer.name=fqs"], "There are: fsq"),
-        (["--override=env.train.size=32"], "tokens_per_block"),
+        (["--override=world_model.tokens_per_block=12"], "gives 16 tokens a frame, so it must be 17"),
         (["--override=world_model.num_heads=5"], "multiple"),
         (["--override=common.sequence_length=50"], "world_model.max_blocks"),
         (["--override=training.learning_rate=1e-4,1e-3"], "sweep"),

@@ -17,7 +17,8 @@ from irisflow.behaviour.agent import build_agent
 for variant in json.loads(sys.argv[1]):
     sys.stdout.flush()
     if os.fork() == 0:
-        build_agent(params.settings_from(["scale=smoke", f"variant={variant}"]), num_actions=4)
+        settings = params.settings_from(["scale=smoke", f"variant={variant}"])
+        build_agent(settings, num_actions=3, full_action_ids=[4, 0, 3])
         print(json.dumps([variant, sorted(sys.modules)]), flush=True)
         os._exit(0)
     os.wait()

@@ -37,14 +37,14 @@ def composed(*overrides: str) -> Any:
 
 
 def build(prediction: str, backbone: str = "gpt", *overrides: str) -> WorldModel:
-    """Return a world model in eval mode whose predictions are far from uniform and differ between contexts."""
+    """Return a world model in eval mode whose predictions are neither uniform nor certain and differ between contexts."""
     settings = composed(f"prediction={prediction}", f"backbone={backbone}", *overrides)
     torch.manual_seed(0)
     model = build_world_model(settings, vocab_size=VOCAB, num_actions=NUM_ACTIONS, tokens_per_frame=K)
     with torch.no_grad():
         for part in (model.prediction, model.embedding):
             for parameter in part.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
+                parameter.add_(torch.randn_like(parameter) * min(0.3, 1.7 * parameter.shape[-1] ** -0.5))
     return model.eval()
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
+from irisflow.tokenizer.reconstruction._similarity import check_window, similarities
 from irisflow.tokenizer.reconstruction.base import Images, Pictures
-from irisflow.tokenizer.reconstruction.ssim import check_window, similarities
 
 LEAST = {"weight": 0, "sigma": 0.2, "num_scales": 1}
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # section 3.2, finest scale first

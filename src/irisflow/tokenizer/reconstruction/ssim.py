@@ -6,16 +6,13 @@ SSIM compares brightness by a ratio of means, so it is defined for pictures that
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
-from irisflow.errors import ConfigError
-from irisflow.tokenizer.reconstruction.base import Images, Pictures
+from irisflow.tokenizer.reconstruction._similarity import check_window, similarities
+from irisflow.tokenizer.reconstruction.base import Pictures
 
 LEAST = {"weight": 0, "sigma": 0.2}
-RANGE = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,32 +40,3 @@ class StructuralDissimilarity(nn.Module):
         check_window("ssim", self.sigma, pictures.target.shape[-1])
         similarity, _ = similarities(pictures.prediction + 1, pictures.target + 1, sigma=self.sigma)
         return self.weight * (1 - similarity.mean())
-
-
-def similarities(
-    prediction: Images, target: Images, *, sigma: float
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Return each picture's SSIM and its factor for contrast and structure alone; pictures in [0, 2].
-
-    In float32 under autocast too: variances are differences of numbers that are nearly equal.
-    """
-    with torch.autocast(target.device.type, enabled=False):
-        similarity, contrast = structural_similarity_index_measure(
-            prediction,
-            target,
-            sigma=sigma,
-            data_range=RANGE,
-            reduction="none",
-            return_contrast_sensitivity=True,
-        )
-    return similarity, contrast
-
-
-def check_window(term: str, sigma: float, size: int) -> None:
-    """Raise ConfigError if the window, 3.5 deviations to each side, is wider than the smallest picture it moves over."""
-    width = 2 * int(3.5 * sigma + 0.5) + 1
-    if width > size:
-        raise ConfigError(
-            f"tokenizer.reconstruction.{term}.sigma is {sigma}, a window of {width} pixels; allowed: up to {size} pixels,"
-            " the smallest picture that it moves over."
-        )
