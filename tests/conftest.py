@@ -1,12 +1,16 @@
 """Checks the shape annotations of the models while the tests run; makes workspaces that tests share."""
 
 import os
+import re
 import time
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadFileScheduling
 
 import workspace
 
@@ -22,12 +26,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", f"ignore::{name}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests that stand on the smoke study to one worker, so that it runs once."""
-    for item in items:
-        if "smoke_run" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("smoke study"))
+class ByFile(LoadFileScheduling):
+    """Gives a file's tests to one worker, and all files that stand on the smoke study: so each fixture is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "the smoke study" if file in _files_on_the_smoke_study() else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Return how tests are dealt to workers."""
+    return ByFile(config, log)
+
+
+@cache
+def _files_on_the_smoke_study() -> set[str]:
+    root = Path(__file__).parents[1]
+    fixtures = re.compile(r"\b(smoke_run|finished): Path")
+    return {
+        str(path.relative_to(root))
+        for path in (root / "tests").rglob("test_*.py")
+        if fixtures.search(path.read_text(encoding="utf-8"))
+    }
 
 
 @pytest.fixture(scope="session")

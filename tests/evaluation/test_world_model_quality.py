@@ -27,8 +27,6 @@ from irisflow.evaluation.world_model_quality import (
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
 
-pytestmark = pytest.mark.xdist_group("tiny catch")
-
 
 @pytest.fixture(scope="module")
 def tiny() -> TinyCatch:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("warm process")]
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src/irisflow"
 RAM = Path("/dev/shm")

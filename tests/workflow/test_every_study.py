@@ -1,34 +1,39 @@
 """Every study of the field's questions, from frames to the report, at scale `smoke` on one game and seed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from warm_stages import warm_python
 
 from irisflow.study import load_study
-from workspace import copy_checkout, snakemake
+from workspace import copy_checkout, run
 
 STUDIES = ("tokenizer_losses", "quantizers", "backbones", "predictions", "pretraining", "language_model")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("every_study")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which studies share what they have in common."""
-    return copy_checkout(tmp_path_factory.mktemp("studies"))
+def checkout_and_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A checkout in which studies share what they have in common, and a Python that starts jobs without a wait."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("studies"))
+    with warm_python(tmp_path_factory.mktemp("warm") / "environment", checkout) as python:
+        yield checkout, python
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_runs_to_its_report(name: str, shared: Path) -> None:
+def test_a_study_runs_to_its_report(name: str, checkout_and_python: tuple[Path, Path]) -> None:
+    checkout, python = checkout_and_python
     config = ("--config", f"study={name}", "scale=smoke", "games=[Catch]", "seeds=[0]")
-    snakemake(shared, "--cores", "2", *config, check=True)
+    run(checkout, str(python), "-m", "snakemake", "--cores", "2", *config, check=True)
     study = load_study(name)
-    summary = json.loads((shared / "reports/summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((checkout / "reports/summary.json").read_text(encoding="utf-8"))
     assert summary["study"]["name"] == name and summary["study"]["games"] == ["Catch"]
     assert {variant["name"] for variant in summary["study"]["variants"]} == set(study.variants)
     assert summary["coverage"]["is_complete"]
     assert all(summary["aggregates"][variant] for variant in study.variants)
-    assert (shared / "reports/summary.pdf").read_bytes().startswith(b"%PDF")
+    assert (checkout / "reports/summary.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("name", STUDIES)
