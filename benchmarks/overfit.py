@@ -41,6 +41,7 @@ NUM_SEGMENTS, NUM_STEPS = 8, 4
 NUM_UPDATES, LEARNING_RATE = 300, 2e-3
 BOUNDS = {"tokenizer": 25.0, "world_model": 0.1}  # PSNR in dB, at least; cross-entropy in nats, at most
 FOLDER = Path(__file__).parents[1] / "docs/results/overfit"
+GAME_CHOSEN = f"env.train.id={GAME}"
 WITHOUT_DROPOUT = ("scale.world_model.dropout=0.0",)
 
 
@@ -71,8 +72,10 @@ def main() -> int:
         sys.stdout.write(f"{row.part:<12} {row.name:<28} {row.start:8.3f} -> {row.end:8.3f}  ")
         sys.stdout.write(f"{'ok' if row.has_learned else 'BROKEN'}  {row.ms_per_update:.0f} ms an update\n")
         sys.stdout.flush()
-    if options.only is None:
-        write(rows, num_updates=options.updates)
+        if options.only is None:
+            write(
+                rows, num_updates=options.updates
+            )  # after each, so that a run that was stopped leaves what it had
     return int(not all(row.has_learned for row in rows))
 
 
@@ -94,7 +97,7 @@ def measured(only: list[str] | None, *, num_updates: int) -> Iterator[Row]:
 
 def recorded() -> Batch:
     """Return segments of random play, spread over the recording."""
-    settings = params.compose(Choice(SCALE, overrides=(f"env.train.id={GAME}",)))
+    settings = params.compose(Choice(SCALE, overrides=(GAME_CHOSEN,)))
     environment = make_environment(settings.env.train)
     policy = RandomPolicy(environment.num_actions, np.random.default_rng(0))
     replay = as_replay(record_episodes(environment, policy, 400, seed=0), time_limit_is_end=True)
@@ -126,13 +129,15 @@ def overfit_tokenizer(name: str, batch: Batch, *, num_updates: int) -> tuple[Row
 
 def overfit_world_model(name: str, tokenizer: Tokenizer, batch: Batch, *, num_updates: int) -> Row:
     """Return how well a world model predicts the tokens that it was trained on."""
-    settings = params.compose(Choice(SCALE, world_model=name, overrides=WITHOUT_DROPOUT))
+    settings = params.compose(Choice(SCALE, world_model=name, overrides=(GAME_CHOSEN, *WITHOUT_DROPOUT)))
+    environment = make_environment(settings.env.train)
     seed_everything(0, "overfit", name)
     world_model = build_world_model(
         settings.world_model,
         vocab_size=tokenizer.vocab_size,
-        num_actions=4,
+        num_actions=environment.num_actions,
         tokens_per_frame=tokenizer.tokens_per_frame,
+        full_action_ids=environment.full_action_ids,
     )
     token_batch = encoded(tokenizer, batch)
 
