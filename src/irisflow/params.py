@@ -268,7 +268,9 @@ def _check_groups(overrides: list[str]) -> None:
             raise ConfigError(f"{override!r} asks for a sweep. Use a study (params/study/) for many runs.")
         group = parsed.key_or_group
         if (PARAMS / group).is_dir() and "/" not in group and group not in ("", ".", ".."):
-            check_choice(group, str(parsed.value()))
+            chosen = parsed.value()
+            for name in chosen if isinstance(chosen, list) else [chosen]:
+                check_choice(group, str(name))
 
 
 def checked(composed: DictConfig) -> DictConfig:

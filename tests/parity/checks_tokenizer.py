@@ -46,6 +46,7 @@ def settings(scale: dict[str, Any]) -> schema.Tokenizer:
         name="parity",
         vocab_size=scale["vocab"],
         embed_dim=scale["embed"],
+        tokens_per_position=1,
         encoder=net,
         decoder=net,
         quantizer=quantizer,

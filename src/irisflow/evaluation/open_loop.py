@@ -13,11 +13,11 @@ from torch import Tensor
 from irisflow.evaluation.held_out import HeldOut, Segments, render
 from irisflow.evaluation.image_quality import psnr, ssim
 from irisflow.tokenizer.tokenizer import Tokenizer
+from irisflow.world_model.rewards.base import signs_of
 from irisflow.world_model.world_model import WorldModel
 
 Table = Float[Tensor, "segments horizon"]
 Tables = Mapping[str, Table]
-SMALLEST_REWARD = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ def imagined(
         prediction, state = world_model.imagine(state, action, generator=generator, greedy=greedy)
         predictions.append((prediction.tokens, prediction.rewards))
     tokens, rewards = (torch.stack(parts, dim=1) for parts in zip(*predictions, strict=True))
-    return Forecast(tokens, signs_of(rewards))
-
-
-def signs_of(rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Return -1, 0 or 1 for rewards that may be means: what is nearer to 0 than to a reward of 1 counts as none."""
-    return rewards.sign() * (rewards.abs() >= SMALLEST_REWARD)
+    return Forecast(tokens, signs_of(rewards).float())
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from irisflow import games, paths, schema
 from irisflow.behaviour.agent import Agent
+from irisflow.errors import DataError
 from irisflow.initialization.foreign import Loaded, load_foreign
 from irisflow.initialization.weights import load_weights
 
@@ -38,6 +39,11 @@ def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str
     foreign = None
     if chosen.path_to_checkpoint is not None:
         path = Path(chosen.path_to_checkpoint)
+        if not path.exists():
+            raise DataError(
+                f"initialization.path_to_checkpoint: {path} does not exist. Allowed: a folder with agent.safetensors, as a"
+                " trained agent's, or a checkpoint file of IRIS or taming-transformers."
+            )
         parts = {part: getattr(agent, part) for part in PARTS if getattr(chosen, f"load_{part}")}
         if path.is_file():
             foreign = load_foreign(parts, path)

@@ -26,6 +26,12 @@ def build_tokenizer(settings: schema.Tokenizer | DictConfig) -> "Tokenizer":
             f"tokenizer.vocab_size: {settings.vocab_size} was given, but the quantizer"
             f" {settings.quantizer['name']!r} has {quantizer.vocab_size} codes. Set both to the same number."
         )
+    if quantizer.tokens_per_position != settings.tokens_per_position:
+        raise ConfigError(
+            f"tokenizer.tokens_per_position: {settings.tokens_per_position} was given, but the quantizer"
+            f" {settings.quantizer['name']!r} makes {quantizer.tokens_per_position}. Allowed: that many, or"
+            " quantizer=residual_vq, which makes as many as are wanted."
+        )
     terms = {
         str(name): variants.build("reconstruction", {"name": name, **term})
         for name, term in settings.reconstruction.items()

@@ -4,21 +4,49 @@ Van den Oord et al. 2017, "Neural Discrete Representation Learning" (VQ-VAE), ap
 vector_quantize_pytorch finds the nearest code, averages, and moves codes that nothing chooses.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
 from irisflow.errors import ConfigError
-from irisflow.tokenizer.quantizers.base import Quantized
+from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 
-def check_decay(decay: float) -> None:
-    """Raise ConfigError for a decay with which no average would move."""
-    if not 0 <= decay < 1:
-        raise ConfigError(f"tokenizer.quantizer.decay is {decay}; allowed: 0 or more and less than 1.")
+class Averaging(Protocol):
+    """The settings of such a codebook; a variant's `Config` says what they are."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def embed_dim(self) -> int: ...
+
+    @property
+    def beta(self) -> float: ...
+
+    @property
+    def decay(self) -> float: ...
+
+    @property
+    def revive_below(self) -> float: ...
+
+
+def codebook(config: Averaging, *, is_cosine: bool = False) -> "EmaQuantizer":
+    """Return a codebook. Raises ConfigError for a decay with which no average would move."""
+    if not 0 <= config.decay < 1:
+        raise ConfigError(f"tokenizer.quantizer.decay is {config.decay}; allowed: 0 or more and less than 1.")
+    return EmaQuantizer(
+        config.vocab_size,
+        config.embed_dim,
+        beta=config.beta,
+        decay=config.decay,
+        revive_below=config.revive_below,
+        is_cosine=is_cosine,
+    )
 
 
 class EmaQuantizer(nn.Module):
@@ -63,16 +91,13 @@ class EmaQuantizer(nn.Module):
         self, tokens: Int64[Tensor, "batch tokens"], *, height: int
     ) -> Float[Tensor, "batch embed height width"]:
         """Return the map of codes that tokens stand for, `height` rows high."""
-        codes: Tensor = rearrange(
-            F.embedding(tokens, self.library.codebook), "b (h w) e -> b e h w", h=height
-        )
-        return codes.contiguous()
+        return as_map(F.embedding(tokens, self.library.codebook), height=height)
 
     @torch.no_grad()
     def _nearest(
         self, latents: Float[Tensor, "batch embed height width"]
     ) -> tuple[Int64[Tensor, "batch tokens"], Float[Tensor, "batch embed height width"]]:
-        vectors = rearrange(latents, "b e h w -> b (h w) e").contiguous()
+        vectors = as_vectors(latents)
         _, tokens, _ = self.library(vectors, freeze_codebook=True)
         codes = self.lookup(tokens, height=latents.shape[2])
         if self.training:

@@ -3,8 +3,24 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+Vectors = Float[Tensor, "batch positions embed"]
+Map = Float[Tensor, "batch embed height width"]
+
+
+def as_vectors(latents: Map) -> Vectors:
+    """Return a map's vectors, row by row."""
+    vectors: Tensor = rearrange(latents, "b e h w -> b (h w) e")
+    return vectors.contiguous()
+
+
+def as_map(vectors: Vectors, *, height: int) -> Map:
+    """Return the map, `height` rows high, whose vectors these are."""
+    found: Tensor = rearrange(vectors, "b (h w) e -> b e h w", h=height)
+    return found.contiguous()
 
 
 @dataclass(frozen=True)

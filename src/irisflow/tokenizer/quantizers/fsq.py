@@ -8,13 +8,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ
 
 from irisflow.errors import ConfigError
-from irisflow.tokenizer.quantizers.base import Quantized
+from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 LEAST = {"vocab_size": 4, "embed_dim": 1, "levels": 3}
 
@@ -67,8 +66,8 @@ class ScalarQuantizer(nn.Module):
 
     def forward(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return the rounded codes; nothing but the reconstruction teaches them: the loss is 0."""
-        vectors, tokens = self.library(rearrange(latents, "b e h w -> b (h w) e"))
-        codes = _as_map(vectors, latents.shape[2])
+        vectors, tokens = self.library(as_vectors(latents))
+        codes = as_map(vectors, height=latents.shape[2])
         return Quantized(codes, codes, tokens.long(), latents.new_zeros(()))
 
     def lookup(
@@ -76,9 +75,4 @@ class ScalarQuantizer(nn.Module):
     ) -> Float[Tensor, "batch embed height width"]:
         """Return the map of codes that tokens stand for, `height` rows high, in float32 under autocast too."""
         with torch.autocast(tokens.device.type, enabled=False):
-            return _as_map(self.library.indices_to_codes(tokens), height)
-
-
-def _as_map(vectors: Float[Tensor, "batch tokens embed"], height: int) -> Tensor:
-    codes: Tensor = rearrange(vectors, "b (h w) e -> b e h w", h=height)
-    return codes.contiguous()
+            return as_map(self.library.indices_to_codes(tokens), height=height)

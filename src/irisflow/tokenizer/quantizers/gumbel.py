@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
-from irisflow.tokenizer.quantizers.base import Quantized
+from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 LEAST = {
     "vocab_size": 2,
@@ -73,22 +72,21 @@ class GumbelQuantizer(nn.Module):
 
     def forward(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return drawn codes in training, else the likeliest; the loss is the weighted KL term."""
-        logits = self.logits(rearrange(latents, "b e h w -> b (h w) e"))
+        logits = self.logits(as_vectors(latents))
         choice = self._drawn(logits) if self.training else F.one_hot(logits.argmax(-1), self.vocab_size)
         tokens = choice.argmax(dim=-1)
         codes = self.lookup(tokens, height=latents.shape[2])
         loss = self.kl_weight * divergence_from_uniform(logits)
         if not self.training:
             return Quantized(codes, codes, tokens, loss)
-        drawn = rearrange(choice @ self.codebook.weight, "b (h w) e -> b e h w", h=latents.shape[2])
-        return Quantized(drawn.contiguous(), codes, tokens, loss)
+        drawn = as_map(choice @ self.codebook.weight, height=latents.shape[2])
+        return Quantized(drawn, codes, tokens, loss)
 
     def lookup(
         self, tokens: Int64[Tensor, "batch tokens"], *, height: int
     ) -> Float[Tensor, "batch embed height width"]:
         """Return the map of codes that tokens stand for, `height` rows high."""
-        codes: Tensor = rearrange(self.codebook(tokens), "b (h w) e -> b e h w", h=height)
-        return codes.contiguous()
+        return as_map(self.codebook(tokens), height=height)
 
     def temperature(self) -> Float[Tensor, ""]:
         """Return the temperature of the next batch."""

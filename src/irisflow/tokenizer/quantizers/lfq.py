@@ -7,13 +7,12 @@ library vector_quantize_pytorch.
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from vector_quantize_pytorch import LFQ
 
 from irisflow.errors import ConfigError
-from irisflow.tokenizer.quantizers.base import Quantized
+from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 LEAST = {
     "vocab_size": 2,
@@ -82,10 +81,8 @@ class SignQuantizer(nn.Module):
 
     def forward(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return the codes of the signs; the loss is the weighted entropy and commitment terms."""
-        vectors, tokens, loss = self.library(
-            rearrange(latents, "b e h w -> b (h w) e"), inv_temperature=self.inverse_temperature
-        )
-        codes = _as_map(vectors, latents.shape[2])
+        vectors, tokens, loss = self.library(as_vectors(latents), inv_temperature=self.inverse_temperature)
+        codes = as_map(vectors, height=latents.shape[2])
         return Quantized(codes, self.lookup(tokens, height=latents.shape[2]), tokens, loss)
 
     def lookup(
@@ -93,9 +90,4 @@ class SignQuantizer(nn.Module):
     ) -> Float[Tensor, "batch embed height width"]:
         """Return the map of codes that tokens stand for, `height` rows high, in float32 under autocast too."""
         with torch.autocast(tokens.device.type, enabled=False):
-            return _as_map(self.library.indices_to_codes(tokens), height)
-
-
-def _as_map(vectors: Float[Tensor, "batch tokens embed"], height: int) -> Tensor:
-    codes: Tensor = rearrange(vectors, "b (h w) e -> b e h w", h=height)
-    return codes.contiguous()
+            return as_map(self.library.indices_to_codes(tokens), height=height)

@@ -5,7 +5,6 @@ Zeghidour et al. 2021, "SoundStream", section III-C and algorithm 1. A position 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
@@ -13,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, check_decay
+from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, codebook
 from irisflow.tokenizer.quantizers.base import Quantized
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "num_quantizers": 1, "beta": 0, "decay": 0, "revive_below": 0}
@@ -37,16 +36,7 @@ class Config:
 
 def build(config: Config) -> "ResidualQuantizer":
     """Return the quantizer. Raises ConfigError for a decay that is not a share."""
-    check_decay(config.decay)
-    layer = partial(
-        EmaQuantizer,
-        config.vocab_size,
-        config.embed_dim,
-        beta=config.beta,
-        decay=config.decay,
-        revive_below=config.revive_below,
-    )
-    return ResidualQuantizer([layer() for _ in range(config.num_quantizers)])
+    return ResidualQuantizer([codebook(config) for _ in range(config.num_quantizers)])
 
 
 class ResidualQuantizer(nn.Module):

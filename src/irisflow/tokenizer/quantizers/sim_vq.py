@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from vector_quantize_pytorch import SimVQ
 
-from irisflow.tokenizer.quantizers.base import Quantized
+from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "beta": 0}
 
@@ -46,9 +45,9 @@ class ProjectedQuantizer(nn.Module):
 
     def forward(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return the nearest codes; the loss is the codebook term plus beta times the commitment term."""
-        vectors, tokens, loss = self.library(rearrange(latents, "b e h w -> b (h w) e").contiguous())
-        codes = rearrange(vectors, "b (h w) e -> b e h w", h=latents.shape[2])
-        return Quantized(codes.contiguous(), self.lookup(tokens, height=latents.shape[2]), tokens, loss)
+        vectors, tokens, loss = self.library(as_vectors(latents))
+        codes = as_map(vectors, height=latents.shape[2])
+        return Quantized(codes, self.lookup(tokens, height=latents.shape[2]), tokens, loss)
 
     def lookup(
         self, tokens: Int64[Tensor, "batch tokens"], *, height: int
@@ -56,5 +55,4 @@ class ProjectedQuantizer(nn.Module):
         """Return the map of codes that tokens stand for, `height` rows high, in float32 under autocast too."""
         with torch.autocast(tokens.device.type, enabled=False):
             vectors = F.embedding(tokens, self.library.codebook)
-        codes: Tensor = rearrange(vectors, "b (h w) e -> b e h w", h=height)
-        return codes.contiguous()
+        return as_map(vectors, height=height)

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from irisflow.tokenizer.quantizers.base import Quantized
+from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "beta": 0, "revive_after": 0}
 
@@ -53,7 +52,7 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, latents: Float[Tensor, "batch embed height width"]) -> Quantized:
         """Return the nearest codes; the loss is the codebook term plus beta times the commitment term."""
-        vectors = rearrange(latents, "b e h w -> b (h w) e")
+        vectors = as_vectors(latents)
         tokens = self._nearest(vectors)
         if self.revive_after and self.training:
             self._revive(vectors.flatten(0, 1), tokens.flatten())
@@ -65,8 +64,7 @@ class VectorQuantizer(nn.Module):
         self, tokens: Int64[Tensor, "batch tokens"], *, height: int
     ) -> Float[Tensor, "batch embed height width"]:
         """Return the map of codes that tokens stand for, `height` rows high."""
-        codes: Tensor = rearrange(self.codebook(tokens), "b (h w) e -> b e h w", h=height)
-        return codes.contiguous()
+        return as_map(self.codebook(tokens), height=height)
 
     @torch.no_grad()
     def _revive(self, vectors: Float[Tensor, "vectors embed"], tokens: Int64[Tensor, " vectors"]) -> None:

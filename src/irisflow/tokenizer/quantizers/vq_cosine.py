@@ -7,7 +7,7 @@ length 1, as in Peng et al. 2022, "BEiT v2", section 2.
 
 from dataclasses import dataclass
 
-from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, check_decay
+from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, codebook
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "beta": 0, "decay": 0, "revive_below": 0}
 
@@ -29,12 +29,4 @@ class Config:
 
 def build(config: Config) -> EmaQuantizer:
     """Return the quantizer. Raises ConfigError for a decay that is not a share."""
-    check_decay(config.decay)
-    return EmaQuantizer(
-        config.vocab_size,
-        config.embed_dim,
-        beta=config.beta,
-        decay=config.decay,
-        revive_below=config.revive_below,
-        is_cosine=True,
-    )
+    return codebook(config, is_cosine=True)

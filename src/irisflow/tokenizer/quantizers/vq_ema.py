@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, check_decay
+from irisflow.tokenizer.quantizers._moving_averages import EmaQuantizer, codebook
 
 LEAST = {"vocab_size": 2, "embed_dim": 1, "beta": 0, "decay": 0, "revive_below": 0}
 
@@ -22,13 +22,6 @@ class Config:
     revive_below: float = 0.0
 
 
-def build(config: Config) -> "EmaQuantizer":
+def build(config: Config) -> EmaQuantizer:
     """Return the quantizer. Raises ConfigError for a decay that is not a share."""
-    check_decay(config.decay)
-    return EmaQuantizer(
-        config.vocab_size,
-        config.embed_dim,
-        beta=config.beta,
-        decay=config.decay,
-        revive_below=config.revive_below,
-    )
+    return codebook(config)

@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irisflow.errors import ConfigError
+from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import Branches, Sequence
 
 LEAST = {
@@ -65,10 +65,7 @@ class Config:
 
 def build(config: Config) -> "Mamba":
     """Return the backbone. Raises ConfigError for what it cannot do."""
-    if config.attention != "causal":
-        raise ConfigError(
-            f"world_model.attention: {config.attention!r} is not possible with the backbone mamba. Allowed: causal."
-        )
+    check_causal(config.attention, "mamba")
     return Mamba(config, num_layers(config))
 
 

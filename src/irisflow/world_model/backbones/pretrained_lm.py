@@ -26,6 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from irisflow.errors import ConfigError
 from irisflow.world_model import language_models
+from irisflow.world_model.backbones._settings import check_causal, check_room
 from irisflow.world_model.backbones.base import (
     Branches,
     Sequence,
@@ -39,7 +40,7 @@ from irisflow.world_model.language_models import KEY
 
 MODES = ("full", "frozen", "lora")
 LEAST = {
-    "num_layers": -1,
+    "num_layers": 0,
     "max_tokens": 1,
     "embed_pdrop": 0,
     "resid_pdrop": 0,
@@ -97,10 +98,7 @@ def _check_words(config: Config) -> None:
     """Raise ConfigError for a mode that does not exist, or an attention that a language model does not have."""
     if config.mode not in MODES:
         raise ConfigError(f"{KEY}.mode: {config.mode!r} does not exist. Allowed: {', '.join(MODES)}.")
-    if config.attention != "causal":
-        raise ConfigError(
-            f"world_model.attention: {config.attention!r} was given. Allowed with a language model: causal."
-        )
+    check_causal(config.attention, "pretrained_lm")
 
 
 def _adapted(config: Config, published: Any) -> Any:
@@ -196,7 +194,7 @@ class PretrainedLM(nn.Module):
     def forward(self, embeddings: Sequence, memory: KeysValues | None = None) -> tuple[Sequence, KeysValues]:
         """Return the outputs at all positions and the cache, see `Backbone`."""
         stop = embeddings.shape[1] + (0 if memory is None else memory.length)
-        self._check_room(stop)
+        check_room(stop, self.window)
         cache = DynamicCache() if memory is None else memory.rewound()
         seen = self.network(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
         return seen.last_hidden_state, KeysValues(cache, stop)
@@ -205,7 +203,7 @@ class PretrainedLM(nn.Module):
         self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int
     ) -> tuple[Sequence, Branches]:
         """Return trunk and branches, in one pass if the architecture heeds masks and positions. See `Backbone`."""
-        self._check_room((embeddings.shape[1] - 1) // every * every + len(queries))
+        check_room((embeddings.shape[1] - 1) // every * every + len(queries), self.window)
         if self.branches_in_one_pass:
             return self.branch_in_one_pass(embeddings, queries, every=every)
         return branches_one_by_one(self, embeddings, queries, every=every)
@@ -229,13 +227,6 @@ class PretrainedLM(nn.Module):
     def has_decay(self, name: str) -> bool:
         """Return whether a parameter decays that is no Linear's, table's or norm's of torch: if it is a matrix."""
         return self.get_parameter(name).dim() > 1
-
-    def _check_room(self, num_tokens: int) -> None:
-        if num_tokens > self.window:
-            raise ConfigError(
-                f"world_model.max_blocks: a sequence of {num_tokens} tokens exceeds the window of {self.window}"
-                " (max_blocks x tokens_per_block). Raise max_blocks, or lower common.sequence_length."
-            )
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
 from irisflow.errors import ConfigError
+from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import (
     Branches,
     Sequence,
@@ -58,10 +59,7 @@ def build(config: Config) -> "RetNet":
             f"world_model.num_heads: {config.num_heads} heads do not divide embed_dim {config.embed_dim} into even"
             " widths, which the rotation needs. Allowed: a divisor of embed_dim / 2."
         )
-    if config.attention != "causal":
-        raise ConfigError(
-            f"world_model.attention: {config.attention!r} is not possible with the backbone retnet. Allowed: causal."
-        )
+    check_causal(config.attention, "retnet")
     return RetNet(config)
 
 

@@ -6,6 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+SMALLEST_REWARD = 0.5  # what is nearer to 0 than to a reward of 1 counts as none
+
+
+def signs_of(rewards: Float[Tensor, "*batch"]) -> Int64[Tensor, "*batch"]:
+    """Return -1, 0 or 1 for rewards that may be means; a half counts as 1."""
+    return (rewards.sign() * (rewards.abs() >= SMALLEST_REWARD)).long()
+
 
 @runtime_checkable
 class RewardHead(Protocol):

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
 from irisflow.world_model.heads import Head
+from irisflow.world_model.rewards.base import signs_of
 from irisflow.world_model.weights import initialise
 
 LEAST = {"num_bins": 3, "bound": 1e-3}
 LARGEST_BOUND = 40.0  # e^40 squared is still a float32
-SMALLEST_REWARD = 0.5  # what is nearer to 0 has no sign
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class SymlogTwohot(Head):
 
     def signs(self, outputs: Float[Tensor, "*batch embed"]) -> Int64[Tensor, "*batch"]:
         """Return which of -1, 0 and 1 is nearest to the expected reward; a half counts as 1."""
-        rewards = self.decode(self(outputs).softmax(dim=-1))
-        return (rewards.sign() * (rewards.abs() >= SMALLEST_REWARD)).long()
+        return signs_of(self.decode(self(outputs).softmax(dim=-1)))
 
     def encode(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch bins"]:
         """Return weights of the two bins around each reward, whose mean is the reward; 0 for all other bins.
