@@ -4,7 +4,7 @@ Van den Oord et al. 2017, "Neural Discrete Representation Learning" (VQ-VAE), ap
 vector_quantize_pytorch finds the nearest code, averages, and moves codes that nothing chooses.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from irisflow.errors import ConfigError
 from irisflow.tokenizer.quantizers.base import Quantized, as_map, as_vectors
 
 
+@runtime_checkable
 class Averaging(Protocol):
     """The settings of such a codebook; a variant's `Config` says what they are."""
 
