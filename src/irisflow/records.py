@@ -35,22 +35,36 @@ class Episode:
 class Batch:
     """Segments of episodes, padded; `mask` is false on padding, where every other field is zero."""
 
-    observations: Float[Tensor, "batch time channel height width"]  # in [0, 1]
+    observations: Float[Tensor, "batch time channel height width"] | None  # in [0, 1]; None where tokens do
     actions: Int64[Tensor, "batch time"]
     rewards: Float[Tensor, "batch time"]
     ends: Bool[Tensor, "batch time"]
     mask: Bool[Tensor, "batch time"]
     slots: Int64[Tensor, "batch time"] | None = None  # where the buffer keeps the steps; any on padding
     tokens: Int64[Tensor, "batch time tokens"] | None = None  # where someone encoded the observations already
+    pictures: Float[Tensor, "batch time channel height width"] | None = (
+        None  # and decoded them again; any on padding
+    )
+
+    @property
+    def frames(self) -> Float[Tensor, "batch time channel height width"]:
+        """The observations. Raises ValueError where there are only tokens."""
+        if self.observations is None:
+            raise ValueError("this batch was drawn without observations")
+        return self.observations
 
     def to(self, device: torch.device) -> Self:
         """Return the same batch on another device."""
         present = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         return replace(self, **{name: tensor.to(device) for name, tensor in present.items()})
 
-    def with_tokens(self, tokens: Int64[Tensor, "batch time tokens"]) -> Self:
-        """Return the same batch with the tokens of its observations."""
-        return replace(self, tokens=tokens)
+    def with_tokens(
+        self,
+        tokens: Int64[Tensor, "batch time tokens"],
+        pictures: Float[Tensor, "batch time channel height width"] | None = None,
+    ) -> Self:
+        """Return the same batch with the tokens of its observations, and the pictures that they stand for."""
+        return replace(self, tokens=tokens, pictures=pictures)
 
 
 @dataclass(frozen=True)

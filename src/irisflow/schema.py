@@ -103,6 +103,7 @@ class ActorCriticTraining(ComponentTraining):
     entropy_weight: float = bounded(0)
     normalise_returns: bool = MISSING
     mask_after_end: bool = MISSING
+    max_kept_pictures: int = bounded(0)
 
 
 @dataclass

@@ -43,19 +43,22 @@ def filled(*lengths: int) -> ReplayBuffer:
     return replay
 
 
-def encoding(replay: ReplayBuffer, tokenizer: Tokenizer) -> EncodedReplay:
-    return EncodedReplay(replay, tokenizer, device=torch.device("cpu"))
+def encoding(
+    replay: ReplayBuffer, tokenizer: Tokenizer, *, max_kept_pictures: int = CAPACITY
+) -> EncodedReplay:
+    return EncodedReplay(replay, tokenizer, device=torch.device("cpu"), max_kept_pictures=max_kept_pictures)
 
 
-def draw(replay: EncodedReplay, seed: int = 0, num: int = 24) -> Batch:
+def draw(replay: EncodedReplay, seed: int = 0, num: int = 24, *, has_pictures: bool = False) -> Batch:
     rng = np.random.default_rng(seed)
-    return replay.sample(num, LENGTH, anchor="start", sample_by="step", rng=rng)
+    return replay.sample(num, LENGTH, anchor="start", sample_by="step", rng=rng, has_pictures=has_pictures)
 
 
-def direct(tokenizer: Tokenizer, batch: Batch) -> Tensor:
+def direct(replay: EncodedReplay, batch: Batch) -> Tensor:
     """Return the tokens of each frame of a batch, encoded by itself; zeros for padding."""
-    frames = batch.observations.flatten(0, 1)
-    tokens = torch.cat([tokenizer.encode(frame[None]) for frame in frames])
+    assert batch.slots is not None
+    frames = replay.replay.frames(0, CAPACITY)[batch.slots].flatten(0, 1)
+    tokens = torch.cat([replay.tokenizer.encode(frame[None]) for frame in frames])
     return tokens.view(*batch.mask.shape, -1) * batch.mask[..., None]
 
 
@@ -66,17 +69,19 @@ def tokens_of(batch: Batch) -> Tensor:
 
 def is_current(replay: EncodedReplay, seed: int = 0) -> bool:
     batch = draw(replay, seed)
-    return torch.equal(tokens_of(batch), direct(replay.tokenizer, batch))
+    return torch.equal(tokens_of(batch), direct(replay, batch))
 
 
 def test_tokens_are_those_of_each_frame_by_itself_and_padding_has_none(tokenizer: Tokenizer) -> None:
     replay = encoding(filled(40, 11), tokenizer)
     batch = draw(replay)
-    assert torch.equal(tokens_of(batch), direct(tokenizer, batch))
+    assert torch.equal(tokens_of(batch), direct(replay, batch))
     assert len(tokens_of(batch)[batch.mask].unique(dim=0)) > 20, "frames differ, so a mix-up would show"
     assert not batch.mask.all() and not tokens_of(batch)[~batch.mask].any()
     plain = replay.replay.sample(24, LENGTH, anchor="start", sample_by="step", rng=np.random.default_rng(0))
-    assert torch.equal(batch.observations, plain.observations) and torch.equal(batch.mask, plain.mask)
+    assert batch.observations is None, "frames are not copied where tokens serve"
+    for field in ("actions", "rewards", "ends", "mask", "slots"):
+        assert torch.equal(getattr(batch, field), getattr(plain, field))
 
 
 def test_tokens_follow_an_update_of_the_tokenizer(tokenizer: Tokenizer) -> None:
@@ -113,7 +118,7 @@ def test_tokens_follow_steps_that_come_into_a_group_or_overwrite_it(tokenizer: T
     assert is_current(replay)
     replay.replay.append(episode(CAPACITY, seed=2))
     fresh = draw(replay, num=200)
-    assert torch.equal(tokens_of(fresh), direct(tokenizer, fresh))
+    assert torch.equal(tokens_of(fresh), direct(replay, fresh))
     assert by_slot(stale).keys() & by_slot(fresh).keys()
     common = by_slot(stale).keys() & by_slot(fresh).keys()
     assert any(by_slot(stale)[slot] != by_slot(fresh)[slot] for slot in common), "kept ones would be wrong"
@@ -130,7 +135,7 @@ def test_segments_across_the_rings_seam_have_their_tokens(tokenizer: Tokenizer) 
     batch = draw(replay, num=100)
     assert batch.slots is not None
     assert (batch.slots.diff(dim=1)[batch.mask[:, 1:]] < 0).any(), "a segment crosses the seam"
-    assert torch.equal(tokens_of(batch), direct(tokenizer, batch))
+    assert torch.equal(tokens_of(batch), direct(replay, batch))
 
 
 def latents_while(replay: EncodedReplay, seeds: list[int]) -> dict[bytes, bytes]:
@@ -180,3 +185,73 @@ def test_a_tokenizer_in_train_mode_is_refused_even_if_its_tokens_are_there(token
     tokenizer.train()
     with pytest.raises(ValueError, match=r"call \.eval\(\)"):
         draw(replay)
+
+
+def pictures_of(batch: Batch) -> Tensor:
+    assert batch.pictures is not None
+    return batch.pictures[batch.mask]
+
+
+@pytest.mark.parametrize("max_kept_pictures", [0, 2 * FRAMES_AT_ONCE, CAPACITY])
+def test_pictures_are_what_the_tokens_decode_to(tokenizer: Tokenizer, max_kept_pictures: int) -> None:
+    replay = encoding(filled(40, 50), tokenizer, max_kept_pictures=max_kept_pictures)
+    for seed in range(3):
+        batch = draw(replay, seed, num=40, has_pictures=True)
+        decoded = tokenizer.decode(tokens_of(batch))[batch.mask]
+        torch.testing.assert_close(pictures_of(batch), decoded, rtol=0, atol=1e-5)
+        assert torch.equal(pictures_of(batch), pictures_of(draw(replay, seed, num=40, has_pictures=True)))
+
+
+def test_how_many_pictures_are_kept_moves_no_bit(tokenizer: Tokenizer) -> None:
+    steps = filled(40, 50)
+    drawn = [
+        [
+            pictures_of(draw(encoding(steps, tokenizer, max_kept_pictures=kept), seed, has_pictures=True))
+            for seed in (1, 2)
+        ]
+        for kept in (0, FRAMES_AT_ONCE, CAPACITY)
+    ]
+    assert all(
+        torch.equal(one, other) for other in drawn[1:] for one, other in zip(drawn[0], other, strict=True)
+    )
+
+
+def decodings(replay: EncodedReplay, seeds: list[int]) -> int:
+    """Return how many frames are decoded for some draws."""
+    counts: list[int] = []
+    hook = replay.tokenizer.decoder.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
+    for seed in seeds:
+        draw(replay, seed, num=100, has_pictures=True)
+    hook.remove()
+    return sum(counts)
+
+
+def test_pictures_are_decoded_once_while_nothing_changes_and_only_as_many_as_are_wanted(
+    tokenizer: Tokenizer,
+) -> None:
+    replay = encoding(filled(2 * FRAMES_AT_ONCE), tokenizer)
+    assert [decodings(replay, [0]), decodings(replay, [1, 2])] == [2 * FRAMES_AT_ONCE, 0]
+    partly = encoding(filled(2 * FRAMES_AT_ONCE), tokenizer, max_kept_pictures=FRAMES_AT_ONCE)
+    assert [decodings(partly, [0]), decodings(partly, [1, 2])] == [2 * FRAMES_AT_ONCE, 2 * FRAMES_AT_ONCE]
+    assert decodings(encoding(filled(40), tokenizer), []) == 0
+
+
+def test_pictures_follow_a_decoder_that_learns_though_tokens_stay(tokenizer: Tokenizer) -> None:
+    replay = encoding(filled(40), tokenizer)
+    before = draw(replay, has_pictures=True)
+    with torch.no_grad():
+        tokenizer.decoder.conv_out.bias.add_(0.1)
+    after = draw(replay, has_pictures=True)
+    assert torch.equal(tokens_of(before), tokens_of(after))
+    assert not torch.equal(pictures_of(before), pictures_of(after))
+    decoded = tokenizer.decode(tokens_of(after))[after.mask]
+    torch.testing.assert_close(pictures_of(after), decoded, rtol=0, atol=1e-5)
+
+
+def test_pictures_follow_steps_that_overwrite_a_group(tokenizer: Tokenizer) -> None:
+    replay = encoding(filled(20), tokenizer)
+    draw(replay, num=100, has_pictures=True)
+    replay.replay.append(episode(CAPACITY, seed=2))
+    batch = draw(replay, num=100, has_pictures=True)
+    decoded = tokenizer.decode(tokens_of(batch))[batch.mask]
+    torch.testing.assert_close(pictures_of(batch), decoded, rtol=0, atol=1e-5)

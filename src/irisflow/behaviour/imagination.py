@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent
 from irisflow.randomness import sample_categorical
 from irisflow.records import Batch, Rollout
@@ -30,34 +31,58 @@ def imagine(
     """
     if agent.tokenizer.training or agent.world_model.training:
         raise ValueError("imagination needs tokenizer and world model in eval mode: call .eval() on both")
-    past = agent.tokenizer.encode(batch.observations) if batch.tokens is None else batch.tokens
     if sees_foreign_frames and len(batch.mask) == 1:
         raise ValueError("foreign frames need a batch of 2 segments or more: this one has 1")
     shift = int(sees_foreign_frames)
-    earlier, mask = past[:, :-1].roll(shift, 0), batch.mask[:, :-1].roll(shift, 0)
-    policy_state = agent.actor_critic.burn_in(view_valid(agent, earlier, mask), mask)
-    tokens = past[:, -1]
-    state = agent.world_model.observe(None, tokens[:, None], batch.actions[:, :0])
+    tokens, seen = _seen(agent, batch)
+    seen, mask = seen.roll(shift, 0), batch.mask.roll(shift, 0)
+    start = agent.actor_critic.burn_in(seen[:, :-1], mask[:, :-1])
+    views, actions, rewards, ends = _played(
+        agent, tokens[:, -1], seen[:, -1], start, horizon=horizon, generator=generator, shift=shift
+    )
+    logits, values = agent.actor_critic.sequence(views, start)
+    return Rollout(views, actions, logits.float(), values.float(), rewards, ends)
+
+
+def _seen(
+    agent: Agent, batch: Batch
+) -> tuple[Int64[Tensor, "batch time tokens"], Float[Tensor, "batch time channels height width"]]:
+    """Return the tokens of a batch and what the policy sees of them: what was made already is taken as it is."""
+    tokens = agent.tokenizer.encode(batch.frames) if batch.tokens is None else batch.tokens
+    if batch.pictures is not None and agent.actor_critic.sees == "pictures":
+        return tokens, batch.pictures
+    return tokens, view_valid(agent, tokens, batch.mask)
+
+
+@torch.no_grad()
+def _played(
+    agent: Agent,
+    tokens: Int64[Tensor, "batch tokens"],
+    view: Float[Tensor, "batch channels height width"],
+    policy_state: PolicyState,
+    *,
+    horizon: int,
+    generator: torch.Generator,
+    shift: int,
+) -> tuple[Tensor, ...]:
+    """Return the views, actions, rewards and ends of all steps, (batch, horizon, ...).
+
+    The loop holds no gradient and reads no value, so that a GPU can be ahead of Python, or replay it: what the policy thinks
+    of the views is worked out again afterwards, all steps together, with its gradient.
+    """
+    state = agent.world_model.observe(None, tokens[:, None], tokens[:, :0])
     steps = []
     for step in range(horizon):
-        views = agent.view(tokens).roll(shift, 0)
-        output, policy_state = agent.actor_critic(views, policy_state)
-        actions = sample_categorical(output.logits.detach(), generator=generator)
+        output, policy_state = agent.actor_critic(view, policy_state)
+        actions = sample_categorical(output.logits, generator=generator)
+        is_last = step + 1 == horizon
         prediction, state = agent.world_model.imagine(
-            state, actions, generator=generator, predict_frame=step + 1 < horizon
+            state, actions, generator=generator, predict_frame=not is_last
         )
-        tokens = tokens if prediction.tokens is None else prediction.tokens
-        steps.append(
-            (
-                views,
-                actions,
-                output.logits.float(),
-                output.values.float(),
-                prediction.rewards,
-                prediction.ends,
-            )
-        )
-    return Rollout(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
+        steps.append((view, actions, prediction.rewards, prediction.ends))
+        if prediction.tokens is not None:
+            view = agent.view(prediction.tokens).roll(shift, 0)
+    return tuple(torch.stack(field, dim=1) for field in zip(*steps, strict=True))
 
 
 def with_shuffled_rewards(rollout: Rollout, *, generator: torch.Generator) -> Rollout:

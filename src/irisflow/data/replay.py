@@ -13,6 +13,7 @@ from irisflow.errors import DataError
 from irisflow.records import Batch, Episode
 
 FIELDS = tuple(field.name for field in fields(Episode))
+FIELDS_WITHOUT_OBSERVATIONS = tuple(name for name in FIELDS if name != "observations")
 
 SampleBy = Literal["episode", "step"]
 
@@ -111,17 +112,21 @@ class ReplayBuffer:
         episode_indices: Int64[np.ndarray, " batch"],
         starts: Int64[np.ndarray, " batch"],
         length: int,
+        *,
+        has_observations: bool = True,
     ) -> Batch:
         """Return `length` steps of each named episode from each start, zeros where the episode has none.
 
-        A start may be negative (padding on the left); start + length may exceed the episode (on the right).
+        A start may be negative (padding on the left); start + length may exceed the episode (on the right). Without
+        observations it is a hundred times faster: they are all but a thousandth of the bytes.
         """
         time = starts[:, None] + np.arange(length)
         lengths = self._lengths[episode_indices][:, None]
         mask = (time >= 0) & (time < lengths)
         steps = self._starts[episode_indices][:, None] + time.clip(0, lengths - 1)
         slots = steps % self.capacity_steps
-        cut = {name: array.take(slots, axis=0) for name, array in self._arrays.items()}
+        names = FIELDS if has_observations else FIELDS_WITHOUT_OBSERVATIONS
+        cut = {name: self._arrays[name].take(slots, axis=0) for name in names}
         for array in cut.values():
             array[~mask] = 0
         return _batch(cut, mask, slots, time_limit_is_end=self.time_limit_is_end)
@@ -134,6 +139,7 @@ class ReplayBuffer:
         anchor: Literal["start", "end"],
         sample_by: SampleBy = "episode",
         rng: np.random.Generator,
+        has_observations: bool = True,
     ) -> Batch:
         """Return `num` random segments of `length` steps.
 
@@ -149,7 +155,8 @@ class ReplayBuffer:
         weights = self._lengths / self._lengths.sum() if sample_by == "step" else None
         chosen = rng.choice(self.num_episodes, size=num, p=weights)
         positions = rng.integers(self._lengths[chosen])
-        return self.segments(chosen, positions if anchor == "start" else positions + 1 - length, length)
+        starts = positions if anchor == "start" else positions + 1 - length
+        return self.segments(chosen, starts, length, has_observations=has_observations)
 
     def recent(self, num: int) -> np.ndarray:
         """Return the last `num` observations, at most, of the open episode; none if no episode is open."""
@@ -237,8 +244,9 @@ def _batch(
     time_limit_is_end: bool,
 ) -> Batch:
     ends = cut["terminated"] | cut["truncated"] if time_limit_is_end else cut["terminated"]
+    observations = cut.get("observations")
     return Batch(
-        observations=torch.from_numpy(cut["observations"]).float().div_(255),
+        observations=None if observations is None else torch.from_numpy(observations).float().div_(255),
         actions=torch.from_numpy(cut["actions"]),
         rewards=torch.from_numpy(cut["rewards"]),
         ends=torch.from_numpy(ends),

@@ -1,6 +1,6 @@
 """The tokenizer: images to discrete tokens and back. IRIS, section 2.1. It never sees actions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Int64
@@ -97,9 +97,11 @@ class Tokenizer(nn.Module):
 
     def tokens_version(self) -> int:
         """Return a number that changes with whatever changes tokens: the writes to the tensors that these depend on."""
-        return sum(
-            tensor._version for part in self._deciding_parts() for tensor in part.state_dict().values()
-        )
+        return _num_writes(self._deciding_parts())
+
+    def pictures_version(self) -> int:
+        """Return a number that changes with whatever changes the pictures that frames are reconstructed to."""
+        return _num_writes([*self._deciding_parts(), self.post_quant_conv, self.decoder])
 
     def forward(
         self, observations: Float[Tensor, "batch 3 height width"]
@@ -190,6 +192,10 @@ class Tokenizer(nn.Module):
     ) -> Float[Tensor, "batch 3 height width"]:
         images: Tensor = self.decoder(self.post_quant_conv(latents))
         return images
+
+
+def _num_writes(parts: Iterable[nn.Module]) -> int:
+    return sum(tensor._version for part in parts for tensor in part.state_dict().values())
 
 
 def _in_float32(like: Tensor) -> torch.autocast:

@@ -88,7 +88,12 @@ class Trainer:
             (3, settings.env.train.size, settings.env.train.size),
             time_limit_is_end=settings.training.time_limit_is_end,
         )
-        self.encoded_replay = EncodedReplay(self.replay, agent.tokenizer, device=device)
+        self.encoded_replay = EncodedReplay(
+            self.replay,
+            agent.tokenizer,
+            device=device,
+            max_kept_pictures=settings.training.actor_critic.max_kept_pictures,
+        )
         collection = settings.collection.train.config
         self.policy = AgentPolicy(agent, collection, torch_stream(seed, "act", device=device), device=device)
         self.collector = Collector(
@@ -260,7 +265,12 @@ class Trainer:
 
         def loss() -> Loss:
             batch = self.encoded_replay.sample(
-                batch_size, length, anchor="end", sample_by=sample_by, rng=self.sample_rng
+                batch_size,
+                length,
+                anchor="end",
+                sample_by=sample_by,
+                rng=self.sample_rng,
+                has_pictures=self.agent.actor_critic.sees == "pictures",
             )
             rollout = imagine(
                 self.agent,

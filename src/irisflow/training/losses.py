@@ -48,11 +48,11 @@ def frames_of(batch: Batch) -> tuple[Frames, Frames | None]:
 
     At the first step of an episode that is the frame itself.
     """
-    frames = batch.observations[:, -1]
-    if batch.observations.shape[1] == 1:
+    frames = batch.frames[:, -1]
+    if batch.frames.shape[1] == 1:
         return frames, None
     is_first = ~batch.mask[:, 0, None, None, None]
-    return frames, torch.where(is_first, frames, batch.observations[:, 0])
+    return frames, torch.where(is_first, frames, batch.frames[:, 0])
 
 
 def world_model_loss(
@@ -75,5 +75,5 @@ def world_model_loss(
 
 def encoded(tokenizer: Tokenizer, batch: Batch) -> TokenBatch:
     """Return the batch with tokens in place of frames; no gradient reaches the tokenizer."""
-    tokens = tokenizer.encode(batch.observations) if batch.tokens is None else batch.tokens
+    tokens = tokenizer.encode(batch.frames) if batch.tokens is None else batch.tokens
     return TokenBatch(tokens, batch.actions, batch.rewards, batch.ends, batch.mask)

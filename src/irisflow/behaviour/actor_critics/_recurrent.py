@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState, Views
 
+VIEWS_AT_ONCE = 128  # bounds the memory of the first layer
+
 
 class Recurrent(nn.Module):
     """A subclass makes the layers, in the order in which a seed shall initialise them, and says what features are."""
@@ -24,6 +26,17 @@ class Recurrent(nn.Module):
         zeros = self.actor.weight.new_zeros(batch_size, self.lstm.hidden_size)
         return PolicyState(zeros, zeros)
 
+    def sequence(
+        self, views: Float[Tensor, "batch time channels rows columns"], state: PolicyState
+    ) -> tuple[Float[Tensor, "batch time actions"], Float[Tensor, "batch time"]]:
+        """Return logits and values on one view after another."""
+        hidden, cell, outputs = state.hidden, state.cell, []
+        for features in self._features_of(views):
+            hidden, cell = self.lstm(features, (hidden, cell))
+            outputs.append(hidden)
+        stacked = torch.stack(outputs, dim=1)
+        return self.actor(stacked), self.critic(stacked)[..., 0]
+
     @torch.no_grad()
     def burn_in(
         self,
@@ -34,11 +47,19 @@ class Recurrent(nn.Module):
         """Return the state after past views; rows where the mask is false keep theirs. No gradient."""
         state = self.initial_state(len(views)) if state is None else state
         hidden, cell = state.hidden, state.cell
-        for seen, is_valid in zip(views.unbind(1), mask[:, :, None].unbind(1), strict=True):
-            new_hidden, new_cell = self.lstm(self._features(seen), (hidden, cell))
+        for features, is_valid in zip(self._features_of(views), mask[:, :, None].unbind(1), strict=True):
+            new_hidden, new_cell = self.lstm(features, (hidden, cell))
             hidden = torch.where(is_valid, new_hidden, hidden)
             cell = torch.where(is_valid, new_cell, cell)
         return PolicyState(hidden, cell)
+
+    def _features_of(
+        self, views: Float[Tensor, "batch time channels rows columns"]
+    ) -> tuple[Float[Tensor, "batch features"], ...]:
+        """Return the features of each time: views do not wait for the state, so many go through the layers together."""
+        pieces = torch.split(views.flatten(0, 1), VIEWS_AT_ONCE)
+        features = torch.cat([self._features(piece) for piece in pieces])
+        return features.view(*views.shape[:2], -1).unbind(dim=1)
 
     def _features(self, views: Views) -> Float[Tensor, "batch features"]:
         raise NotImplementedError

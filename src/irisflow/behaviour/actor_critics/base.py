@@ -44,6 +44,12 @@ class ActorCritic(Protocol):
         """Return the state at the start of an episode."""
         ...
 
+    def sequence(
+        self, views: Float[Tensor, "batch time channels rows columns"], state: PolicyState
+    ) -> tuple[Float[Tensor, "batch time actions"], Float[Tensor, "batch time"]]:
+        """Return logits and values on one view after another: what calls one by one return."""
+        ...
+
     def burn_in(
         self,
         views: Float[Tensor, "batch time channels rows columns"],

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -47,6 +48,8 @@ class CnnLstm(Recurrent):
 
     def _features(self, views: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         features = 2 * views - 1
+        if features.device.type == "cpu":  # pooling is four times faster where channels lie last
+            features = features.contiguous(memory_format=torch.channels_last)
         for convolution in self.convolutions:
             features = nn.functional.max_pool2d(convolution(features), 2).relu()
         return features.flatten(1)
