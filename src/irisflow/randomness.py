@@ -1,11 +1,50 @@
 """Named random streams: each consumer has its own, so that adding one moves no other."""
 
 import random
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Hands out exponential numbers; what draws from it alone does the same again with the same numbers."""
+
+    def exponential_like(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return numbers of mean 1, as many as there are values, on their device."""
+        ...
+
+
+Source = torch.Generator | Noise
+
+
+class DrawnNoise:
+    """Numbers that were drawn beforehand, in order: no generator stands in the way of replaying what uses them."""
+
+    def __init__(self, numbers: Float[Tensor, " numbers"]) -> None:
+        self._numbers, self._num_used = numbers, 0
+
+    def exponential_like(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the next numbers. Raises ValueError where they do not suffice."""
+        first, self._num_used = self._num_used, self._num_used + values.numel()
+        if self._num_used > len(self._numbers):
+            raise ValueError(f"{self._num_used} numbers are wanted, {len(self._numbers)} were drawn")
+        return self._numbers[first : self._num_used].view(values.shape)
+
+
+class CountedNoise:
+    """Numbers of a generator, counted: tells how many must be drawn beforehand."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator, self.num_used = generator, 0
+
+    def exponential_like(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return new numbers."""
+        self.num_used += values.numel()
+        return exponential_like(values, self._generator)
 
 
 def derived_seed(seed: int, *names: str | int) -> int:
@@ -33,7 +72,7 @@ def seed_everything(seed: int, *names: str | int) -> None:
 
 
 def sample_categorical(
-    logits: Float[Tensor, "*batch classes"], *, generator: torch.Generator, greedy: bool = False
+    logits: Float[Tensor, "*batch classes"], *, generator: Source, greedy: bool = False
 ) -> Int64[Tensor, "*batch"]:
     """Return one class per row, drawn by the Gumbel-max trick: nothing leaves the device.
 
@@ -42,5 +81,11 @@ def sample_categorical(
     if greedy:
         return logits.argmax(dim=-1)
     logits = logits.float()
-    noise = torch.empty_like(logits).exponential_(generator=generator)
-    return (logits - noise.log()).argmax(dim=-1)
+    return (logits - exponential_like(logits, generator).log()).argmax(dim=-1)
+
+
+def exponential_like(values: Float[Tensor, "*shape"], generator: Source) -> Float[Tensor, "*shape"]:
+    """Return exponential numbers of mean 1, as many as there are values, on their device."""
+    if isinstance(generator, torch.Generator):
+        return torch.empty_like(values).exponential_(generator=generator)
+    return generator.exponential_like(values)

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from irisflow import params
 from irisflow.behaviour.agent import Agent, build_agent
+from irisflow.behaviour.imagination import played
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.records import Rollout, TokenBatch
 
@@ -43,20 +44,11 @@ def on_gpu(agent: Agent) -> Agent:
 
 def imagined(agent: Agent, tokens: torch.Tensor) -> Rollout:
     """Return a rollout of three steps, as `imagine` makes it after the burn-in."""
-    model, policy = agent.world_model, agent.actor_critic
-    actions = torch.zeros(BATCH, TIME, dtype=torch.long, device=GPU)
-    state, hidden = model.observe(None, tokens, actions[:, 1:]), policy.initial_state(BATCH)
-    current, steps, draws = tokens[:, -1], [], torch.Generator()
-    for step in range(TIME):
-        views = agent.view(current)
-        output, hidden = policy(views, hidden)
-        prediction, state = model.imagine(state, actions[:, step], generator=draws)
-        steps.append(
-            (views, actions[:, step], output.logits, output.values, prediction.rewards, prediction.ends)
-        )
-        assert prediction.tokens is not None
-        current = prediction.tokens
-    return Rollout(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
+    start = agent.actor_critic.initial_state(BATCH)
+    inputs = (tokens[:, -1], agent.view(tokens[:, -1]), start.hidden, start.cell)
+    steps = played(inputs, torch.Generator(), agent=agent, horizon=TIME, shift=0)
+    views, actions, rewards, ends = steps
+    return Rollout(views, actions, *agent.actor_critic.sequence(views, start), rewards, ends)
 
 
 def build(variant: str) -> Agent:

@@ -1,6 +1,7 @@
 """Rollouts inside the world model. IRIS, section 2.3."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent
-from irisflow.randomness import sample_categorical
+from irisflow.behaviour.replayed import Replayed
+from irisflow.randomness import Source, sample_categorical
 from irisflow.records import Batch, Rollout
 
 FRAMES_AT_ONCE = 64  # bounds the memory that reconstructing the burn-in takes
@@ -21,13 +23,15 @@ def imagine(
     horizon: int,
     generator: torch.Generator,
     sees_foreign_frames: bool = False,
+    loop: Replayed | None = None,
 ) -> Rollout:
     """Return what the policy does and gets in `horizon` imagined steps from the last frame of each segment.
 
     Segments are padded on the left; the frames before the last one burn in the policy. Gradients flow through
     the policy only. Imagination does not stop at an imagined end. `sees_foreign_frames` is a negative control: the
-    policy sees the frames of another segment of the batch. Raises ValueError if that has only one segment, or if the
-    tokenizer or the world model is not in eval mode.
+    policy sees the frames of another segment of the batch. `loop` is of `replayed_loop`, of the same agent and settings.
+    Raises ValueError if a batch for foreign frames has only one segment, or if the tokenizer or the world model is not in
+    eval mode.
     """
     if agent.tokenizer.training or agent.world_model.training:
         raise ValueError("imagination needs tokenizer and world model in eval mode: call .eval() on both")
@@ -37,11 +41,18 @@ def imagine(
     tokens, seen = _seen(agent, batch)
     seen, mask = seen.roll(shift, 0), batch.mask.roll(shift, 0)
     start = agent.actor_critic.burn_in(seen[:, :-1], mask[:, :-1])
-    views, actions, rewards, ends = _played(
-        agent, tokens[:, -1], seen[:, -1], start, horizon=horizon, generator=generator, shift=shift
-    )
+    inputs = (tokens[:, -1], seen[:, -1], start.hidden, start.cell)
+    if loop is None:
+        views, actions, rewards, ends = played(inputs, generator, agent=agent, horizon=horizon, shift=shift)
+    else:
+        views, actions, rewards, ends = loop(inputs, generator)
     logits, values = agent.actor_critic.sequence(views, start)
     return Rollout(views, actions, logits.float(), values.float(), rewards, ends)
+
+
+def replayed_loop(agent: Agent, *, horizon: int, sees_foreign_frames: bool = False) -> Replayed:
+    """Return what imagination's loop does, recorded when it is first wanted: see `Replayed`."""
+    return Replayed(partial(played, agent=agent, horizon=horizon, shift=int(sees_foreign_frames)))
 
 
 def _seen(
@@ -55,21 +66,16 @@ def _seen(
 
 
 @torch.no_grad()
-def _played(
-    agent: Agent,
-    tokens: Int64[Tensor, "batch tokens"],
-    view: Float[Tensor, "batch channels height width"],
-    policy_state: PolicyState,
-    *,
-    horizon: int,
-    generator: torch.Generator,
-    shift: int,
+def played(
+    inputs: tuple[Tensor, ...], generator: Source, *, agent: Agent, horizon: int, shift: int
 ) -> tuple[Tensor, ...]:
-    """Return the views, actions, rewards and ends of all steps, (batch, horizon, ...).
+    """Return views, actions, rewards and ends, (batch, horizon, ...), from a frame's tokens and view and a policy's state.
 
-    The loop holds no gradient and reads no value, so that a GPU can be ahead of Python, or replay it: what the policy thinks
+    The loop holds no gradient and reads no value, so that a GPU can be ahead of Python, or replay it. What the policy thinks
     of the views is worked out again afterwards, all steps together, with its gradient.
     """
+    tokens, view, hidden, cell = inputs
+    policy_state = PolicyState(hidden, cell)
     state = agent.world_model.observe(None, tokens[:, None], tokens[:, :0])
     steps = []
     for step in range(horizon):

@@ -14,7 +14,7 @@ import torch
 
 from irisflow import faults, interruption, schema
 from irisflow.behaviour.agent import Agent
-from irisflow.behaviour.imagination import imagine, with_shuffled_rewards
+from irisflow.behaviour.imagination import imagine, replayed_loop, with_shuffled_rewards
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.behaviour.returns import ReturnRange
 from irisflow.data.collect import Collector, EpisodeResult
@@ -262,6 +262,10 @@ class Trainer:
             "mask_after_end": training.mask_after_end,
         }
         return_range = self.return_range if training.normalise_returns else None
+        sees_foreign_frames = control.frames == "foreign"
+        loop = None
+        if self.device.type == "cuda" and self.settings.common.cuda_graphs:
+            loop = replayed_loop(self.agent, horizon=horizon, sees_foreign_frames=sees_foreign_frames)
 
         def loss() -> Loss:
             batch = self.encoded_replay.sample(
@@ -277,7 +281,8 @@ class Trainer:
                 batch,
                 horizon=horizon,
                 generator=self.imagine_rng,
-                sees_foreign_frames=control.frames == "foreign",
+                sees_foreign_frames=sees_foreign_frames,
+                loop=loop,
             )
             if control.rewards == "shuffled":
                 rollout = with_shuffled_rewards(rollout, generator=self.imagine_rng)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from irisflow import schema, variants
 from irisflow.errors import ConfigError
-from irisflow.randomness import sample_categorical
+from irisflow.randomness import Source, sample_categorical
 from irisflow.records import Loss, Prediction, TokenBatch
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
@@ -139,7 +139,7 @@ class WorldModel(nn.Module):
         state: State,
         actions: Int64[Tensor, " batch"],
         *,
-        generator: torch.Generator,
+        generator: Source,
         predict_frame: bool = True,
         greedy: bool = False,
     ) -> tuple[Prediction, State]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from irisflow.randomness import sample_categorical
+from irisflow.randomness import Source, sample_categorical
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
 from irisflow.world_model.heads import IGNORED, Head, cross_entropy
@@ -71,7 +71,7 @@ class Autoregressive(nn.Module):
         *,
         backbone: Backbone,
         embedding: Embedding,
-        generator: torch.Generator,
+        generator: Source,
         greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
         """Return the next frame after K - 1 passes, and a memory of all but its last token."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from irisflow.randomness import Source
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
 from irisflow.world_model.heads import IGNORED
@@ -61,7 +61,7 @@ class FramePrediction(Protocol):
         *,
         backbone: Backbone,
         embedding: Embedding,
-        generator: torch.Generator,
+        generator: Source,
         greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
         """Return the frame after the action whose output this is, and a memory of all but its `pending` last tokens.

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
-from irisflow.randomness import sample_categorical
+from irisflow.randomness import Source, exponential_like, sample_categorical
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
 from irisflow.world_model.prediction.base import Blocks, Pass, mean_cross_entropy
@@ -142,7 +142,7 @@ class Masked(nn.Module):
         *,
         backbone: Backbone,
         embedding: Embedding,
-        generator: torch.Generator,
+        generator: Source,
         greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
         """Return the next frame and the same memory: the backbone makes no pass.
@@ -160,7 +160,7 @@ class Masked(nn.Module):
         order = torch.rand(num_frames, num_tokens, device=device, generator=generator).argsort(dim=1)
         return order < (ratios * num_tokens).ceil().clamp(min=1)
 
-    def decoded(self, condition: Condition, *, generator: torch.Generator | None) -> Tokens:
+    def decoded(self, condition: Condition, *, generator: Source | None) -> Tokens:
         """Return frames after all passes; without a generator nothing is drawn."""
         shape, num_passes = (len(condition), self.pending), len(self.masked_after)
         tokens = torch.zeros(shape, dtype=torch.long, device=condition.device)
@@ -189,12 +189,12 @@ def _layer(config: Config, embed_dim: int) -> nn.TransformerEncoderLayer:
     )
 
 
-def _drawn(logits: Float[Tensor, "frames tokens vocab"], generator: torch.Generator | None) -> Tokens:
+def _drawn(logits: Float[Tensor, "frames tokens vocab"], generator: Source | None) -> Tokens:
     return logits.argmax(dim=-1) if generator is None else sample_categorical(logits, generator=generator)
 
 
-def _gumbel_like(values: Float[Tensor, "frames tokens"], generator: torch.Generator) -> Tensor:
-    return -torch.empty_like(values).exponential_(generator=generator).log()
+def _gumbel_like(values: Float[Tensor, "frames tokens"], generator: Source) -> Tensor:
+    return -exponential_like(values, generator).log()
 
 
 def _least(values: Float[Tensor, "frames tokens"], count: int) -> Bool[Tensor, "frames tokens"]:

@@ -6,11 +6,10 @@ Observation Prediction", arXiv 2402.05643, section 2. REM does it on a RetNet; h
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from irisflow.randomness import sample_categorical
+from irisflow.randomness import Source, sample_categorical
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
 from irisflow.world_model.heads import Head
@@ -77,7 +76,7 @@ class Parallel(nn.Module):
         *,
         backbone: Backbone,
         embedding: Embedding,
-        generator: torch.Generator,
+        generator: Source,
         greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
         """Return the next frame after one pass, and the memory from before it: the queries are forgotten."""

@@ -2,9 +2,10 @@
 
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from irisflow.randomness import Source
 
 SMALLEST_REWARD = 0.5  # what is nearer to 0 than to a reward of 1 counts as none
 
@@ -28,7 +29,7 @@ class RewardHead(Protocol):
         ...
 
     def sample(
-        self, output: Float[Tensor, "batch embed"], *, generator: torch.Generator, greedy: bool = False
+        self, output: Float[Tensor, "batch embed"], *, generator: Source, greedy: bool = False
     ) -> Float[Tensor, " batch"]:
         """Return the rewards that imagination gives, in float32. `greedy` draws nothing."""
         ...

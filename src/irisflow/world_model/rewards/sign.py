@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from irisflow.randomness import sample_categorical
+from irisflow.randomness import Source, sample_categorical
 from irisflow.world_model import heads
 from irisflow.world_model.heads import Head, cross_entropy
 from irisflow.world_model.weights import initialise
@@ -40,7 +39,7 @@ class SignHead(Head):
         return cross_entropy(self(outputs), labels(rewards, mask))
 
     def sample(
-        self, output: Float[Tensor, "batch embed"], *, generator: torch.Generator, greedy: bool = False
+        self, output: Float[Tensor, "batch embed"], *, generator: Source, greedy: bool = False
     ) -> Float[Tensor, " batch"]:
         """Return -1, 0 or 1, drawn from the predicted distribution."""
         return (sample_categorical(self(output), generator=generator, greedy=greedy) - 1).float()

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
+from irisflow.randomness import Source
 from irisflow.world_model.heads import Head
 from irisflow.world_model.rewards.base import signs_of
 from irisflow.world_model.weights import initialise
@@ -75,7 +76,7 @@ class SymlogTwohot(Head):
         return mean
 
     def sample(
-        self, output: Float[Tensor, "batch embed"], *, generator: torch.Generator, greedy: bool = False
+        self, output: Float[Tensor, "batch embed"], *, generator: Source, greedy: bool = False
     ) -> Float[Tensor, " batch"]:
         """Return the expected rewards; nothing is drawn."""
         del generator, greedy
