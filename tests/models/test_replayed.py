@@ -21,13 +21,6 @@ from irisflow.records import Batch, Rollout
 
 BATCH, HORIZON = 3, 3
 TRACED = ["iris", "prediction_parallel", "prediction_masked"]
-    "iris",
-    "prediction_parallel",
-    "prediction_masked",
-    "backbone_retnet",
-    "backbone_gru",
-    "policy_on_tokens",
-]
 
 
 def build(variant: str = "iris") -> Agent:
