@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from irisflow.data.replay import ReplayBuffer
-from irisflow.envs.base import resize
+from irisflow.envs.reduction import resize
 from irisflow.records import Episode
 
 FIELDS = ("observations", "actions", "rewards", "ends", "mask_padding")

@@ -11,7 +11,8 @@ import gymnasium
 import numpy as np
 from jaxtyping import UInt8
 
-from irisflow.envs.base import Environment, Info, Observation, State, check_state, resize
+from irisflow.envs.base import Environment, Info, Observation, State, check_state
+from irisflow.envs.reduction import Reducer
 from irisflow.errors import DataError
 
 gymnasium.register_envs(ale_py)
@@ -49,6 +50,7 @@ class AtariEnvironment(Environment):
         self._limits = (max_episode_steps, noop_max, frame_skip)
         self._ends_with_life, self._clips_reward = done_on_life_loss, clip_reward
         self._screen = np.empty((*self._ale.getScreenDims(), 3), np.uint8)
+        self._reduce = Reducer(size)
         self._last_two = np.zeros((2, size, size, 3), np.uint8)
         self._observation = np.zeros((3, size, size), np.uint8)
         self._frames, self._lives = 0, 0
@@ -194,7 +196,7 @@ class AtariEnvironment(Environment):
         return self._screen
 
     def _resized(self) -> UInt8[np.ndarray, "size size 3"]:
-        return resize(self._draw(), self.size)
+        return self._reduce(self._draw())
 
     def _info(self) -> Info:
         return {"lives": self._lives, "frames": self._frames, "is_game_over": self._is_game_over}

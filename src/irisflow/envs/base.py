@@ -6,7 +6,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from irisflow.errors import DataError
 
@@ -54,11 +53,6 @@ class Environment(gymnasium.Env[np.ndarray, int], ABC):
 
         Raises DataError for the state of another game or size.
         """
-
-
-def resize(frame: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Return the frame at size x size by Pillow's antialiased bilinear reduction, as IRIS does."""
-    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def check_state(state: State, *, game: str, size: int) -> None:

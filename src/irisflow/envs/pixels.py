@@ -6,7 +6,8 @@ import gymnasium
 import numpy as np
 from jaxtyping import UInt8
 
-from irisflow.envs.base import Environment, Info, Observation, State, resize
+from irisflow.envs.base import Environment, Info, Observation, State
+from irisflow.envs.reduction import Reducer
 from irisflow.errors import ConfigError, EnvironmentFailure
 
 
@@ -33,6 +34,7 @@ class PixelEnvironment(Environment):
         self._env_id, self._first_action = env_id, int(space.start)
         self._limits = (max_episode_steps, frame_skip)
         self._frames, self._flags = 0, (False, False)
+        self._reduce = Reducer(size)
         self._picture: np.ndarray = np.zeros((size, size, 3), np.uint8)
 
     def reset(
@@ -90,7 +92,7 @@ class PixelEnvironment(Environment):
             raise EnvironmentFailure(f"env.train.id: {self._env_id} cannot be rendered: {error}") from None
 
     def _observe(self) -> Observation:
-        picture = resize(np.ascontiguousarray(self._picture), self.size)
+        picture = self._reduce(np.ascontiguousarray(self._picture))
         return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
     def _info(self) -> Info:

@@ -47,8 +47,8 @@ class EncodedReplay:
     ) -> Batch:
         """Return what `ReplayBuffer.sample` returns, on the device, with `tokens` in place of frames: 0 on padding.
 
-        With `has_pictures` it has the reconstructions, too, anything on padding. Raises ValueError if the tokenizer is
-        not in eval mode.
+        With `has_pictures` it has the reconstructions, too, anything on padding: worth it where as many frames are drawn as
+        there are, for all of a group are decoded. Raises ValueError if the tokenizer is not in eval mode.
         """
         if self.tokenizer.training:
             raise ValueError("tokens are made by a tokenizer in eval mode: call .eval() on it")

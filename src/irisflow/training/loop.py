@@ -255,6 +255,10 @@ class Trainer:
         batch_size, length = training.batch_num_samples, training.burn_in + 1
         horizon, sample_by = training.imagine_horizon, sample_rule(self.settings.training)
         control = self.settings.training.control
+        num_drawn = (
+            training.steps_per_epoch * training.grad_acc_steps * batch_size * length
+        )  # frames an epoch
+        sees_pictures = self.agent.actor_critic.sees == "pictures"
         weights: dict[str, Any] = {
             "gamma": training.gamma,
             "lambda_": training.lambda_,
@@ -274,7 +278,7 @@ class Trainer:
                 anchor="end",
                 sample_by=sample_by,
                 rng=self.sample_rng,
-                has_pictures=self.agent.actor_critic.sees == "pictures",
+                has_pictures=sees_pictures and num_drawn >= self.replay.num_steps,
             )
             rollout = imagine(
                 self.agent,

@@ -1,0 +1,52 @@
+"""Reducing only what changed gives every pixel that reducing everything gives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irisflow.envs.atari import AtariEnvironment
+from irisflow.envs.reduction import Reducer, resize
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_frame_after_another_is_reduced_as_by_itself(data: st.DataObject) -> None:
+    height, width = data.draw(st.sampled_from([(210, 160), (250, 160), (64, 64), (33, 70), (400, 601)]))
+    size = data.draw(st.sampled_from([16, 64, 84]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    reducer, frame = Reducer(size), rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(reducer(frame), resize(frame, size))
+    for _ in range(3):
+        for _ in range(data.draw(st.integers(0, 3))):
+            first = data.draw(st.integers(0, height - 1))
+            last = min(height, first + data.draw(st.integers(1, 60)))
+            frame[first:last] = rng.integers(0, 256, (last - first, width, 3), dtype=np.uint8)
+        assert np.array_equal(reducer(frame), resize(frame, size))
+
+
+def test_one_changed_byte_is_noticed_and_earlier_results_stay() -> None:
+    reducer, frame = Reducer(64), np.zeros((210, 160, 3), np.uint8)
+    before = reducer(frame)
+    frame[209, 159, 2] = 255
+    after = reducer(frame)
+    assert not before.any()
+    assert np.array_equal(after, resize(frame, 64)) and after.any()
+
+
+def test_a_frame_of_another_shape_is_reduced_whole() -> None:
+    reducer, rng = Reducer(64), np.random.default_rng(0)
+    for shape in ((210, 160, 3), (250, 160, 3), (210, 160, 3)):
+        frame = rng.integers(0, 256, shape, dtype=np.uint8)
+        assert np.array_equal(reducer(frame), resize(frame, 64))
+
+
+@pytest.mark.parametrize("game", ["Breakout", "Alien", "Qbert", "BattleZone"])
+def test_real_games_are_reduced_exactly(game: str) -> None:
+    environment, reducer = AtariEnvironment(game), Reducer(64)
+    environment.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for action in rng.integers(environment.num_actions, size=60):
+        environment.step(int(action))
+        frame = environment.render()
+        assert np.array_equal(reducer(frame), resize(frame, 64))
