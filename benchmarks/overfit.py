@@ -70,7 +70,9 @@ def main() -> int:
     for row in measured(options.only, num_updates=options.updates):
         rows.append(row)
         sys.stdout.write(f"{row.part:<12} {row.name:<28} {row.start:8.3f} -> {row.end:8.3f}  ")
-        sys.stdout.write(f"{'ok' if row.has_learned else 'BROKEN'}  {row.cpu_ms_per_update:.0f} ms of CPU time an update\n")
+        sys.stdout.write(
+            f"{'ok' if row.has_learned else 'BROKEN'}  {row.cpu_ms_per_update:.0f} ms of CPU time an update\n"
+        )
         sys.stdout.flush()
         if options.only is None:
             write(
@@ -217,8 +219,8 @@ def page(rows: list[Row], *, num_updates: int) -> str:
         f" {machine['processor']}, torch {torch.__version__}, commit {commit}.",
         f"A tokenizer must reach a PSNR of {BOUNDS['tokenizer']:g} dB on the batch, a world model a cross-entropy of"
         f" {BOUNDS['world_model']:g} nats a frame token",
-        "(of a `masked` prediction: over the tokens of one draw of masks). The times are CPU times of one run with other work"
-        " on the machine: they tell heavy from light, no more.",
+        "(of a `masked` prediction: over the tokens of one draw of masks). The times are CPU times of one run with other"
+        " work on the machine: they tell heavy from light, no more.",
         "",
         "| part | name | parameters | start | end | bound | | CPU ms an update |",
         "|---|---|---|---|---|---|---|---|",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from irisflow import schema, variants
 from irisflow.errors import ConfigError
 from irisflow.records import Loss
-from irisflow.tokenizer.nets import Decoder, Encoder
+from irisflow.tokenizer.nets import Decoder, Encoder, laid_out
 from irisflow.tokenizer.quantizers.base import Quantized, Quantizer
 from irisflow.tokenizer.reconstruction.base import Pictures
 
@@ -118,9 +118,9 @@ class Tokenizer(nn.Module):
 
         `previous` is what was seen one step before, wanted where `needs_previous`: see `Pictures`.
         """
-        images = 2 * observations.reshape(-1, *observations.shape[-3:]) - 1
+        images = self._laid_out(2 * observations.reshape(-1, *observations.shape[-3:]) - 1)
         quantized, reconstructions = self._pass(images)
-        before = None if previous is None else 2 * previous.reshape_as(images) - 1
+        before = None if previous is None else self._laid_out(2 * previous.reshape_as(images) - 1)
         pictures = Pictures(images, reconstructions.float(), before)
         terms = {name: term(pictures) for name, term in self._terms(is_adversarial=False)}
         metrics: dict[str, Tensor] = {}
@@ -175,6 +175,12 @@ class Tokenizer(nn.Module):
     ) -> Float[Tensor, "batch embed grid grid"]:
         latents: Tensor = self.pre_quant_conv(self.encoder(images))
         return latents.float()
+
+    def _laid_out(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Return images in the layout of reconstructions: arithmetic on two layouts is slow."""
+        return laid_out(images, self.encoder.layout)
 
     def _deciding_parts(self) -> list[nn.Module]:
         return [self.get_submodule(name) for name in self.DECIDE_TOKENS]
