@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from irisflow.world_model.linear import Linear
+
 IGNORED = -100  # a label that does not count
 
 
@@ -11,7 +13,7 @@ class Head(nn.Sequential):
     """Logits from one output vector: Linear, ReLU, Linear."""
 
     def __init__(self, embed_dim: int, num_classes: int) -> None:
-        super().__init__(nn.Linear(embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, num_classes))
+        super().__init__(Linear(embed_dim, embed_dim), nn.ReLU(), Linear(embed_dim, num_classes))
 
 
 def cross_entropy(

@@ -17,6 +17,7 @@ from irisflow.world_model.backbones.base import (
     branched_positions,
     split_branches,
 )
+from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 ATTENTION = ("causal", "block_causal")
@@ -75,8 +76,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.pdrop = config.attn_pdrop
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
-        self.out = nn.Linear(config.embed_dim, config.embed_dim)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim)
+        self.out = Linear(config.embed_dim, config.embed_dim)
 
     def forward(
         self, x: Sequence, mask: Tensor | None, cache: Tensor | None, start: int
@@ -110,7 +111,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = SelfAttention(config)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(
