@@ -81,7 +81,7 @@ def test_with_none_a_part_stays_as_it_is_and_its_phase_is_skipped(part: str) -> 
     before = copied(session, part)
     reports = list(session.trainer.epochs())
     assert not changed(before, copied(session, part))
-    assert all(part not in report.seconds for report in reports)
+    assert all(part not in report.usage for report in reports)
     done = session.trainer.num_updates
     assert [name for name in done if not done[name]] == [part]
 

@@ -32,6 +32,7 @@ def run(whole: DictConfig, *, game: str, digest: str, folder: Path) -> None:
 
         def write_metrics(history: History, _: object) -> None:
             write_json_lines(folder / "metrics.jsonl", history.metrics)
+            write_json_lines(folder / "timings.jsonl", history.timings)
 
         history = train(
             session.trainer,

@@ -3,7 +3,6 @@
 Both doors, the stage `train_agent` and `src/main.py`, end here. The loop yields what happened; it knows nothing of logs.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from irisflow.training.optim import optimizers
 from irisflow.training.policy import AgentPolicy
 from irisflow.training.testing import Tester, sample_frames
 from irisflow.training.update import Component, Terms, stack_terms, unstack_terms
+from irisflow.training.watch import Usage, watched
 
 NUM_SHOWN_FRAMES = 8
 COMPONENTS = ("tokenizer", "world_model", "actor_critic")
@@ -40,12 +40,12 @@ PHASES = ("collect", *COMPONENTS, "evaluate")
 
 @dataclass
 class EpochReport:
-    """What one epoch did: numbers by name, seconds by phase, and the episodes of its evaluation, if it had one."""
+    """What one epoch did: numbers by name, what each phase took, and the episodes of its evaluation, if it had one."""
 
     epoch: int
     env_steps: int
     metrics: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, Usage] = field(default_factory=dict)
     played: list[PlayedEpisode] = field(default_factory=list)
 
 
@@ -60,13 +60,15 @@ class OpenEpoch:
     def get_state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps. Nothing was played yet: evaluation is the last phase."""
         report = {name: value for name, value in vars(self.report).items() if name != "played"}
+        report["usage"] = {phase: vars(usage) for phase, usage in self.report.usage.items()}
         return {"report": report, "num_phases": self.num_phases, "terms": stack_terms(self.terms)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> Self:
         """Return what `get_state` was called on."""
         terms = unstack_terms(state["terms"], device)
-        return cls(EpochReport(**state["report"]), state["num_phases"], terms)
+        usage = {phase: Usage(**found) for phase, found in state["report"]["usage"].items()}
+        return cls(EpochReport(**{**state["report"], "usage": usage}), state["num_phases"], terms)
 
 
 class Trainer:
@@ -299,8 +301,9 @@ class Trainer:
         if self._is_past(collection.stop_after_epochs):
             return
         num_steps = collection.config.num_steps or 0
-        with _timed(report, "collect"):
+        with watched(report.usage, "collect", self.device) as usage:
             results = self.collector.collect(self.policy, num_steps)
+            usage.num_steps = num_steps
         self.env_steps += num_steps
         report.env_steps = self.env_steps
         report.metrics |= _collection_metrics(results, self.replay)
@@ -318,10 +321,19 @@ class Trainer:
             or not schedule.steps_per_epoch
         ):
             return
-        with _timed(epoch.report, name):
+        with watched(epoch.report.usage, name, self.device) as usage:
             what = f"epoch {self.epoch}/{self.settings.common.epochs} {part.name}"
             means = part.train(schedule.steps_per_epoch, what=what, history=epoch.terms)
+            usage.num_updates = schedule.steps_per_epoch
+            usage.num_frames = schedule.steps_per_epoch * self._frames_per_update(name)
         epoch.report.metrics |= {f"{name}/train/{term}": value for term, value in means.items()}
+
+    def _frames_per_update(self, name: str) -> int:
+        """Return how many frames an update draws from the replay buffer; of the actor-critic's, how many it imagines."""
+        training, length = self.settings.training, self.settings.common.sequence_length
+        frames = {"world_model": length, "actor_critic": training.actor_critic.imagine_horizon}.get(name, 1)
+        schedule = getattr(training, name)
+        return int(schedule.grad_acc_steps * schedule.batch_num_samples * frames)
 
     def _is_frozen(self, name: str) -> bool:
         """Return whether a component stays as it was initialised."""
@@ -333,8 +345,9 @@ class Trainer:
         """Play test games. A request to stop leaves this phase undone: it is played again from its start."""
         evaluation = self.settings.evaluation
         if evaluation.should and self.epoch % evaluation.every == 0:
-            with _timed(report, "evaluate"):
+            with watched(report.usage, "evaluate", self.device) as usage:
                 report.played, metrics = self._tested()
+                usage.num_steps = sum(episode.length for episode in report.played)
             report.metrics |= metrics
             self.test_frames = sample_frames(report.played, NUM_SHOWN_FRAMES)
 
@@ -344,20 +357,6 @@ class Trainer:
         except EnvironmentFailure:
             interruption.check()  # Ctrl-C in a terminal ends the games' processes too
             raise
-
-
-class _timed:  # noqa: N801
-    """Adds the seconds that a block took to a report, also if it did not end."""
-
-    def __init__(self, report: EpochReport, phase: str) -> None:
-        self.report, self.phase = report, phase
-
-    def __enter__(self) -> None:
-        self.start = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        earlier = self.report.seconds.get(self.phase, 0.0)
-        self.report.seconds[self.phase] = earlier + time.monotonic() - self.start
 
 
 def _capacity(settings: schema.Settings) -> int:

@@ -17,7 +17,10 @@ class MetricsSink(Protocol):
     """Takes the numbers of one epoch after another."""
 
     def write(self, metrics: Metrics) -> None:
-        """Take one epoch's numbers."""
+        """Take one epoch's numbers, before its checkpoint is written."""
+
+    def write_timings(self, timings: Metrics) -> None:
+        """Take what the epoch's phases took, the checkpoint among them."""
 
     def close(self) -> None:
         """Finish."""
@@ -48,6 +51,10 @@ class WandbSink:
     def write(self, metrics: Metrics) -> None:
         """Log one epoch."""
         self.run.log(dict(metrics))
+
+    def write_timings(self, timings: Metrics) -> None:
+        """Log what the epoch's phases took, as a row of its own: the epoch's numbers do not wait for the checkpoint."""
+        self.run.log(dict(timings))
 
     def close(self) -> None:
         """Finish the run."""

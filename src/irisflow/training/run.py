@@ -16,6 +16,7 @@ from irisflow.training.checkpoint import Checkpoint, Checkpoints
 from irisflow.training.device import computing_context
 from irisflow.training.loop import EpochReport, Trainer
 from irisflow.training.metrics import MetricsSink
+from irisflow.training.watch import Usage, watched
 
 EpochHook = Callable[["History", Trainer], None]
 SAME_COMMAND = "the same command goes on from there"
@@ -23,7 +24,7 @@ SAME_COMMAND = "the same command goes on from there"
 
 @dataclass
 class History:
-    """All that a run has reported so far: rows of numbers, rows of seconds, and evaluation episodes by step."""
+    """All that a run has reported so far: rows of numbers, rows of what phases took, evaluation episodes by step."""
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     timings: list[dict[str, float]] = field(default_factory=list)
@@ -32,8 +33,9 @@ class History:
     def add(self, report: EpochReport) -> None:
         """Append one epoch."""
         self.metrics.append({"epoch": report.epoch, "env_steps": report.env_steps, **report.metrics})
-        seconds = {f"seconds/{phase}": round(value, 4) for phase, value in report.seconds.items()}
-        self.timings.append({"epoch": report.epoch, **seconds})
+        self.timings.append({"epoch": report.epoch})
+        for phase, usage in report.usage.items():
+            self.add_usage(phase, usage)
         self.curve += [
             {
                 "env_step": report.env_steps,
@@ -45,6 +47,10 @@ class History:
             }
             for index, episode in enumerate(report.played)
         ]
+
+    def add_usage(self, phase: str, usage: Usage) -> None:
+        """Add what a phase of the newest epoch took."""
+        self.timings[-1] |= usage.row(phase)
 
 
 def train(
@@ -117,6 +123,13 @@ class _Run:
         about = {"position": trainer.position, "env_steps": trainer.env_steps, **trainer.num_updates}
         self.checkpoints.save(state, about=about, steps=trainer.replay)
 
+    def save_watched(self) -> None:
+        """Write a checkpoint after an epoch. It cannot hold what it took itself: the next one does."""
+        usage: dict[str, Usage] = {}
+        with watched(usage, "checkpoint", self.trainer.device):
+            self.save()
+        self.history.add_usage("checkpoint", usage["checkpoint"])
+
     def saved_at_stop(self, how_to_go_on: str) -> str:
         """Write a checkpoint and return where that is and how to go on from it."""
         position = self.trainer.position
@@ -151,8 +164,10 @@ def _epochs(
         for sink in sinks:
             sink.write(run.history.metrics[-1])
         if run.should_save:
-            run.save()
+            run.save_watched()
         faults.point("epoch.saved")
+        for sink in sinks:
+            sink.write_timings(run.history.timings[-1])
         rate = (cost.wall_s - start) / max(1, report.epoch - first)
         left = rate * (settings.common.epochs - report.epoch)
         say(f"{what} {_summary(report, settings.common.epochs)}, {tqdm.format_interval(left)} left")
@@ -163,7 +178,7 @@ def _epochs(
 
 
 def _summary(report: EpochReport, num_epochs: int) -> str:
-    seconds = sum(report.seconds.values())
+    seconds = sum(usage.seconds for usage in report.usage.values())
     parts = [f"epoch {report.epoch}/{num_epochs}", f"{report.env_steps} steps", f"{seconds:.1f} s"]
     if report.played:
         mean = sum(episode.score for episode in report.played) / len(report.played)

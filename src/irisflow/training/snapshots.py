@@ -49,6 +49,9 @@ class Snapshots:
             about = {"epoch": epoch}
             publish(self._path(epoch), {WEIGHTS: weights}, kind="snapshot", digest="", about=about)
 
+    def write_timings(self, timings: Metrics) -> None:
+        """Do nothing: a snapshot holds weights."""
+
     def close(self) -> None:
         """Do nothing: every snapshot is on disk."""
 
