@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from irisflow import games, params, paths
+from irisflow import cards, games, params, paths
 from irisflow.errors import ConfigError
 from irisflow.params import Choice
 from irisflow.study import Study
@@ -108,17 +108,19 @@ class StudyPlan:
 
     @cached_property
     def records(self) -> list[Path]:
-        """What the aggregation reads: scores, curves, metrics, and every stage's cost and provenance."""
+        """What the aggregation reads: scores, curves, metrics, timings, and every stage's cost and provenance."""
         folders = [paths.agent(*run) for run in self.runs] + [paths.scores(*run) for run in self.runs]
         others = (*self.pretrained, *self.random_play, *self.held_out_files, *self.measurements)
         folders += sorted({file.parent for file in others})
         kinds = [folder / name for folder in folders for name in ("cost.json", "provenance.json")]
         kinds += [file for file in self.recordings if file.name in ("cost.json", "provenance.json")]
         curves = [paths.agent(*run) / "curve.csv" for run in self.runs]
-        metrics = [paths.agent(*run) / "metrics.jsonl" for run in self.runs]
+        epochs = [
+            paths.agent(*run) / name for run in self.runs for name in ("metrics.jsonl", "timings.jsonl")
+        ]
         scores = [file for file in self.scores if file.name == "scores.csv"]
         measured = [file for file in self.measurements if file.name in ("world_model.csv", "confusion.json")]
-        return curves + metrics + scores + measured + kinds
+        return curves + epochs + scores + measured + kinds
 
     @property
     def has_lost_records(self) -> bool:
@@ -175,6 +177,11 @@ class StudyPlan:
         """Return with how many threads a job at this scale computes."""
         settings = params.compose(Choice(scale, overrides=tuple(self.study.overrides)))
         return int(settings.common.num_threads)
+
+    def num_gpu_slots(self, *, scale: str) -> int:
+        """Return how many of the profile's `gpu` slots a job at this scale takes."""
+        settings = params.compose(Choice(scale, overrides=tuple(self.study.overrides)))
+        return cards.num_slots(str(settings.common.device))
 
     def check_names(self, *, game: str, seed: str, **groups: str) -> None:
         """Raise ConfigError unless the game (`any` for a pool), and the file of `params/` that each group names, exist."""

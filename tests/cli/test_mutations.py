@@ -10,7 +10,7 @@ from published import row
 
 from irisflow.errors import DataError
 from irisflow.statistics.episode_score import to_csv
-from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
+from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
 from irisflow.statistics.scores import read_scores
 from irisflow.storage import MANIFEST, open_artefact, publish, read_manifest, verify
 
@@ -30,6 +30,7 @@ CONTENTS = {
     "cost.json": (json.dumps(COST, indent=1).encode(), lambda path: read_costs([path])),
     "provenance.json": (json.dumps(PROVENANCE, indent=1).encode(), lambda path: read_provenance([path])),
     "metrics.jsonl": (b'{"epoch": 1, "env_steps": 32, "train/total": 0.5}\n' * 4, read_metrics),
+    "timings.jsonl": (b'{"epoch": 1, "seconds/collect": 0.5}\n' * 4, read_timings),
 }
 
 

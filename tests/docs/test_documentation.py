@@ -51,7 +51,8 @@ def test_a_quoted_snakemake_command_names_targets_rules_studies_and_profiles_tha
         key, _, name = setting.partition("=")
         assert key in CONFIG_KEYS
         assert key != "study" or load_study(name).name == name
-    assert options.profile is None or (ROOT / options.profile / "config.yaml").is_file()
+    for profile in filter(None, (options.profile, options.workflow_profile)):
+        assert (ROOT / profile / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][:2] == ["dvc", "repro"]])

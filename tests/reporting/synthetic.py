@@ -224,6 +224,48 @@ def metrics_of(description: StudyDescription) -> dict[Run, list[dict[str, float]
     return metrics
 
 
+PHASE_SECONDS = {
+    "collect": 9.0, "tokenizer": 61.0, "world_model": 97.0, "actor_critic": 210.0, "evaluate": 14.0, "checkpoint": 1.6,
+}  # fmt: skip
+RATES = {
+    "collect": {"steps_per_s": 22.0},
+    "tokenizer": {"updates_per_s": 3.3, "frames_per_s": 840.0},
+    "world_model": {"updates_per_s": 2.1, "frames_per_s": 2690.0},
+    "actor_critic": {"updates_per_s": 0.95, "frames_per_s": 1220.0},
+    "evaluate": {"steps_per_s": 121.0},
+}
+
+
+def timings_of(description: StudyDescription, *, has_gpu: bool = False) -> dict[Run, list[dict[str, float]]]:
+    """Return what the phases of twenty epochs of every run took; every fifth has an evaluation."""
+    timings = {}
+    for index, name in enumerate(description.variant_names):
+        for game in description.games:
+            for seed in description.seeds:
+                rng = np.random.default_rng([seed, *f"{name}/{game}/timings".encode()])
+                timings[Run(name, game, seed)] = [
+                    {"epoch": epoch, **_timed(rng, epoch, 1.1 - 0.05 * index, has_gpu)}
+                    for epoch in range(1, 21)
+                ]
+    return timings
+
+
+def _timed(rng: np.random.Generator, epoch: int, pace: float, has_gpu: bool) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for phase, seconds in PHASE_SECONDS.items():
+        if phase == "evaluate" and epoch % 5:
+            continue
+        noise = float(rng.uniform(0.95, 1.05))
+        row[f"seconds/{phase}"] = seconds * pace * noise
+        row |= {f"{name}/{phase}": rate / pace / noise for name, rate in RATES.get(phase, {}).items()}
+        row[f"cpu_utilisation/{phase}"] = float(rng.uniform(0.6, 1.0))
+        row[f"rss_mb/{phase}"] = row[f"peak_rss_mb/{phase}"] = float(rng.uniform(2500, 3400))
+        if has_gpu:
+            row[f"gpu_utilisation/{phase}"] = float(rng.uniform(0.3, 0.9))
+            row[f"cuda_peak_mb/{phase}"] = float(rng.uniform(4000, 9000))
+    return row
+
+
 def write_reconstructions(
     description: StudyDescription, folder: Path, *, num_frames: int = 6
 ) -> dict[tuple[str, str, int], Path]:

@@ -37,12 +37,16 @@ HEADINGS = (
     "World model 4: rewards and ends",
     "Training losses",
     "What it cost",
+    "What training spent its time on",
     "Method and provenance",
 )
 
 
 def summary_of(
-    description: StudyDescription, rows: list[Any] | None = None, measured: list[Any] | None = None
+    description: StudyDescription,
+    rows: list[Any] | None = None,
+    measured: list[Any] | None = None,
+    timings: dict[Any, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a synthetic study; `measured` adds the world models' quality and random play."""
     rows = synthetic.episodes_of(description, num_evaluations=3) if rows is None else rows
@@ -53,6 +57,7 @@ def summary_of(
         synthetic.costs_of(description),
         synthetic.provenance_of(description),
         metrics=synthetic.metrics_of(description),
+        timings=synthetic.timings_of(description) if timings is None else timings,
         random_play=synthetic.random_play_of(description) if measured else (),
         world_model=measured or (),
         confusions=synthetic.confusions_of(description),
@@ -108,9 +113,9 @@ def test_the_first_page_answers_and_warns(small: Any) -> None:
 
 def test_every_figure_and_table_is_named_and_has_its_files(small: Any) -> None:
     text = "\n".join(pages_of(small[2]))
-    for identifier in [f"F{number}" for number in range(1, 17)] + [f"T{number}" for number in range(1, 10)]:
+    for identifier in [f"F{number}" for number in range(1, 18)] + [f"T{number}" for number in range(1, 11)]:
         assert re.search(rf"\b{identifier}[ab]?\b", text), identifier
-    for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, "14a", "14b", 16):
+    for number in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, "14a", "14b", 16, 17):
         for ending in ("svg", "png", "csv"):
             assert (small[2] / "figures" / f"F{number}.{ending}").stat().st_size > 50
 
@@ -175,6 +180,56 @@ def test_strange_characters_in_names_are_printed_not_read(tmp_path: Path) -> Non
     text = "\n".join(pages_of(tmp_path))
     for words in (strange, "Study *bold* $x$ #panic()", "Is \\ or ] fine?"):
         assert words in text
+
+
+def phases_page(folder: Path) -> str:
+    """Return the text of the pages from "What training spent its time on" to the last."""
+    pages = pages_of(folder)
+    first = next(i for i, text in enumerate(pages) if "What training spent its time on" in text)
+    return "\n".join(pages[first:-1])
+
+
+def test_rates_and_utilisation_of_phases_are_printed_and_what_was_not_measured_is_a_dash(small: Any) -> None:
+    rows = json.loads((small[2] / "summary.json").read_text())["cost"]["phases"]
+    found = {(row["variant"], row["phase"]): row for row in rows}
+    text = " ".join(phases_page(small[2]).split())
+    for variant in ("iris", "fsq"):
+        row = found[variant, "world_model"]
+        rates = f"{row['updates_per_s']:#.3g} {row['frames_per_s']:,.0f} frames"
+        used = f"{100 * row['cpu_utilisation']:.0f} % \N{EN DASH} {row['peak_rss_mb']:,.0f} MB \N{EN DASH}"
+        assert f"{rates} {used}" in text
+    assert "went into actor critic" in text
+
+
+def test_the_picture_of_phases_has_its_numbers_beside_it_and_they_add_up(small: Any) -> None:
+    cost = json.loads((small[2] / "summary.json").read_text())["cost"]
+    trained = {row["variant"]: row["wall_s"] for row in cost["rows"] if row["stage"] == "train_agent"}
+    with (small[2] / "figures" / "F17.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["phase"] for row in rows[:7]] == [*synthetic.PHASE_SECONDS, "other"]
+    for variant, wall_s in trained.items():
+        mine = [row for row in rows if row["variant"] == variant]
+        assert sum(float(row["seconds"]) for row in mine) == pytest.approx(wall_s)
+        assert sum(float(row["share"]) for row in mine) == pytest.approx(1)
+
+
+def test_older_runs_with_seconds_only_and_summaries_without_phases_still_make_a_report(
+    tmp_path: Path,
+) -> None:
+    description = synthetic.study(games=("Pong",), num_variants=1, num_seeds=1)
+    older = {
+        run: [
+            {key: value for key, value in row.items() if key.startswith(("epoch", "seconds"))} for row in rows
+        ]
+        for run, rows in synthetic.timings_of(description).items()
+    }
+    build_report(summary_of(description, timings=older), {}, tmp_path / "older")
+    text = phases_page(tmp_path / "older")
+    assert "T10" in text and " frames" not in text and " MB" not in text and "\N{EN DASH}" in text
+    summary = summary_of(description)
+    del summary["cost"]["phases"]
+    build_report(summary, {}, tmp_path / "oldest")
+    assert "No training wrote down what its phases took" in phases_page(tmp_path / "oldest")
 
 
 def test_damaged_reconstructions_are_refused_and_the_old_report_stays(small: Any, tmp_path: Path) -> None:

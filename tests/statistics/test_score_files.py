@@ -8,7 +8,7 @@ import pytest
 
 from irisflow.errors import DataError
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
-from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
+from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
 from irisflow.statistics.scores import Run, curve_means, read_scores, run_means
 
 
@@ -161,3 +161,13 @@ def test_metrics_are_read_row_by_row(tmp_path: Path) -> None:
         read_metrics(path)
     path.write_text('{"epoch": 1, "env_steps": 200, "train/total": 0.5}\n')
     assert read_metrics(path) == [{"epoch": 1.0, "env_steps": 200.0, "train/total": 0.5}]
+
+
+def test_timings_are_read_row_by_row_and_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "timings.jsonl"
+    path.write_text('{"epoch": 1, "seconds/collect": 2.5}\n')
+    assert read_timings(path) == [{"epoch": 1.0, "seconds/collect": 2.5}]
+    for number in ("NaN", "Infinity", "1" + 400 * "0"):
+        path.write_text(f'{{"epoch": 1}}\n{{"epoch": 2, "seconds/collect": {number}}}\n')
+        with pytest.raises(DataError, match="row 2: a number is too large or not finite"):
+            read_timings(path)

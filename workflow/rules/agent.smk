@@ -15,7 +15,7 @@ rule train_agent:
         "logs/{scale}/train_agent/{variant}/{game}/seed-{seed}.benchmark.tsv"
     threads: cores
     resources:
-        gpu=0,
+        gpu=gpu_slots,
     params:
         digest=digest("train_agent"),
     shell:

@@ -80,6 +80,9 @@ def digest(stage):
 # What a job that computes with common.num_threads threads claims.
 cores = named(lambda scale, **_: JOB_CORES * PLAN.num_threads(scale=scale))
 
+# What a job takes of the profile's `gpu` slots: one if it computes on a GPU.
+gpu_slots = named(lambda scale, **_: PLAN.num_gpu_slots(scale=scale))
+
 
 def held_out(wildcards):
     """Return the held-out episodes of a game, and the manifest that vouches for them."""

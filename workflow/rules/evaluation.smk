@@ -15,7 +15,7 @@ rule evaluate:
         "logs/{scale}/evaluate/{variant}/{game}/seed-{seed}.benchmark.tsv"
     threads: cores
     resources:
-        gpu=0,
+        gpu=gpu_slots,
     params:
         digest=digest("evaluate"),
     shell:
@@ -61,7 +61,7 @@ rule hold_out:
         "logs/{scale}/hold_out/{variant}/{game}/seed-{seed}.benchmark.tsv"
     threads: cores
     resources:
-        gpu=0,
+        gpu=gpu_slots,
     params:
         digest=digest("hold_out"),
     shell:
@@ -93,7 +93,7 @@ rule measure_world_model:
         "logs/{scale}/measure_world_model/{variant}/{game}/seed-{seed}.benchmark.tsv"
     threads: cores
     resources:
-        gpu=0,
+        gpu=gpu_slots,
     params:
         digest=digest("measure_world_model"),
         held_out=lambda wildcards: PLAN.held_out(

@@ -14,7 +14,7 @@ rule pretrain_tokenizer:
         "logs/{scale}/pretrain_tokenizer/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
     threads: cores
     resources:
-        gpu=0,
+        gpu=gpu_slots,
     params:
         digest=digest("pretrain_tokenizer"),
     shell:

@@ -17,7 +17,7 @@ rule pretrain_world_model:
         "logs/{scale}/pretrain_world_model/{world_model}/{tokenizer}/{corpus}/{game}/seed-{seed}.benchmark.tsv"
     threads: cores
     resources:
-        gpu=0,
+        gpu=gpu_slots,
     params:
         digest=digest("pretrain_world_model"),
     shell:

@@ -17,6 +17,7 @@ from irisflow.reporting import findings, quality_findings, tables
 from irisflow.reporting.drawing import Drawing, save
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
+from irisflow.reporting.phases import phases_table
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
@@ -182,6 +183,12 @@ def _sections(
     yield {
         "title": "What it cost",
         "blocks": [*_figures(drawings, {"F10": "No costs were recorded."}), *cost],
+    }
+    phases = [phases_table(summary)] if "F17" in drawings else []
+    unwatched = "No training wrote down what its phases took."
+    yield {
+        "title": "What training spent its time on",
+        "blocks": [*_figures(drawings, {"F17": unwatched}), *phases],
     }
     notes = {"kind": "notes", "title": "Method", "notes": tables.method_notes(summary)}
     records = [tables.provenance_table(summary), *tables.input_tables(summary)]

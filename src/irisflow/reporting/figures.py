@@ -25,6 +25,7 @@ from irisflow.reporting.drawing import (
     whisker,
 )
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
+from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
 from irisflow.reporting.style import (
     GRID,
@@ -38,6 +39,7 @@ from irisflow.reporting.style import (
     looks,
     number,
     p_statement,
+    time_unit,
     variant_names,
 )
 
@@ -64,6 +66,7 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (bool(summary["random_play"]), draw_random_play),
         (True, draw_strips),
         (bool(summary["cost"]["rows"]), draw_cost),
+        (bool(summary["cost"].get("phases")), draw_phases),  # an older summary has none
         (bool(summary["training"]), draw_training),
     ):
         if condition:
@@ -391,13 +394,6 @@ def draw_cost(summary: Summary) -> Drawing:
         " variants."
     )
     return Drawing("F10", findings.cost(summary), caption, figure, rows)
-
-
-def time_unit(longest_s: float) -> tuple[str, int]:
-    """Return the unit in which the longest of some times reads well, and its seconds."""
-    return next(
-        (unit for unit in (("hours", 3600), ("minutes", 60)) if longest_s >= 2 * unit[1]), ("seconds", 1)
-    )
 
 
 def draw_training(summary: Summary) -> Drawing:

@@ -14,6 +14,7 @@ from irisflow.reporting.style import (
     plural,
     variant_names,
 )
+from irisflow.statistics.phases import OTHER
 
 CHANCE = "50 %"
 
@@ -200,6 +201,16 @@ def cost(summary: Summary) -> str:
     longest = max(stages, key=lambda stage: stages[stage])
     share = percent(stages[longest] / total) if total else "0 %"
     return f"All jobs together took {duration(total)}; {share} of it went into {longest}."
+
+
+def phases(summary: Summary) -> str:
+    """Return which phase took most of all training, and its share; what lies outside of phases is none."""
+    seconds: dict[str, float] = {}
+    for row in summary["cost"]["phases"]:
+        seconds[row["phase"]] = seconds.get(row["phase"], 0.0) + row["seconds"]
+    longest = max((phase for phase in seconds if phase != OTHER), key=lambda phase: seconds[phase])
+    share = percent(seconds[longest] / sum(seconds.values()))
+    return f"Of the time of training, {share} went into {longest.replace('_', ' ')}."
 
 
 def training(summary: Summary) -> str:

@@ -142,6 +142,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
+def time_unit(longest_s: float) -> tuple[str, int]:
+    """Return the unit in which the longest of some times reads well, and its seconds."""
+    return next(
+        (unit for unit in (("hours", 3600), ("minutes", 60)) if longest_s >= 2 * unit[1]), ("seconds", 1)
+    )
+
+
 def count(value: float) -> str:
     """Return a count with its thousands separated."""
     return f"{value:,.0f}"

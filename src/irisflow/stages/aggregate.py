@@ -3,7 +3,7 @@
 from irisflow import params, paths, provenance
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.episode_score import to_csv
-from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
+from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
@@ -22,10 +22,9 @@ def run(request: StudyRequest) -> None:
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
     scores, random_play = read_scores(agents), read_scores(played)
-    metrics = {
-        Run(variant, game, seed): read_metrics(paths.agent(scale, variant, game, seed) / "metrics.jsonl")
-        for scale, variant, game, seed in plan.runs
-    }
+    folders = {Run(*run[1:]): paths.agent(*run) for run in plan.runs}
+    metrics = {run: read_metrics(folder / "metrics.jsonl") for run, folder in folders.items()}
+    timings = {run: read_timings(folder / "timings.jsonl") for run, folder in folders.items()}
     measured = read_world_model(file for file in plan.measurements if file.name == "world_model.csv")
     confusions = {
         Run(variant, game, seed): read_confusion(
@@ -41,6 +40,7 @@ def run(request: StudyRequest) -> None:
         read_costs(file for file in plan.records if file.name.endswith("cost.json")),
         read_provenance(file for file in plan.records if file.name.endswith("provenance.json")),
         metrics=metrics,
+        timings=timings,
         random_play=random_play,
         world_model=measured,
         confusions=confusions,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from irisflow.statistics.inputs import COMPONENTS
+from irisflow.statistics.phases import Timings, phase_rows
 from irisflow.statistics.scores import Run
 
 STAGES = (
@@ -15,8 +16,10 @@ SHARED = "shared"
 Record = Mapping[str, Any]
 
 
-def cost_summary(costs: Sequence[Record], variants: Sequence[str]) -> dict[str, Any]:
-    """Return one row per stage and variant (`shared` where a job belongs to none), and totals.
+def cost_summary(
+    costs: Sequence[Record], variants: Sequence[str], timings: Timings | None = None
+) -> dict[str, Any]:
+    """Return one row per stage and variant (`shared` where a job belongs to none), totals, and rows of training's phases.
 
     Seconds and steps are sums over jobs, memory the largest.
     """
@@ -26,8 +29,10 @@ def cost_summary(costs: Sequence[Record], variants: Sequence[str]) -> dict[str, 
     owners = [SHARED, *variants]
     ordered = sorted(groups, key=lambda key: (stage_order(key[0]), _position(key[1], owners)))
     rows = [_cost_row(stage, variant, groups[stage, variant]) for stage, variant in ordered]
+    trained = {row["variant"]: row["wall_s"] for row in rows if row["stage"] == "train_agent"}
     return {
         "rows": rows,
+        "phases": phase_rows(timings or {}, trained, variants),
         "wall_s": sum(row["wall_s"] for row in rows),
         "wall_s_by_stage": _totals(rows, "stage"),
         "wall_s_by_variant": _totals(rows, "variant"),

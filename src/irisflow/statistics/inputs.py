@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +55,37 @@ def read_provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return one record per epoch of an agent's training: `epoch`, `env_steps`, `train/...`, `seconds/...`.
+    """Return one record per epoch of an agent's training: `epoch`, `env_steps`, `train/...`.
 
     Raises DataError with file and row.
     """
+    return _epochs(path, ("epoch", "env_steps"))
+
+
+def read_timings(path: Path) -> list[dict[str, float]]:
+    """Return what the phases of each epoch took: `epoch`, and `seconds/PHASE` with rates, shares and megabytes.
+
+    Older runs have the seconds only. Raises DataError with file and row.
+    """
+    return _epochs(path, ("epoch",))
+
+
+def _epochs(path: Path, wanted: Iterable[str]) -> list[dict[str, float]]:
+    """Return the numbers of each row, in which `wanted` must be counts."""
     rows = []
     for row_number, line in enumerate(_text(path).splitlines(), start=1):
         row = _parsed(path, line, f", row {row_number}")
-        for key in ("epoch", "env_steps"):
+        for key in wanted:
             _check_kind(f"{path}, row {row_number}", row, key, (int,))
-        try:
-            rows.append({key: float(value) for key, value in row.items() if isinstance(value, (int, float))})
-        except OverflowError:
-            raise DataError(
-                f"{path}, row {row_number}: a number is too large. Run its stage again."
-            ) from None
+        rows.append({key: _finite(path, row_number, row[key]) for key in row if isinstance(row[key], NUMBER)})
     return rows
+
+
+def _finite(path: Path, row_number: int, value: float) -> float:
+    with suppress(OverflowError):
+        if math.isfinite(value):
+            return float(value)
+    raise DataError(f"{path}, row {row_number}: a number is too large or not finite. Run its stage again.")
 
 
 def _checked(path: Path, kinds: Kinds) -> dict[str, Any]:

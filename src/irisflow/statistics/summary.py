@@ -16,6 +16,7 @@ from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.exact import stratified_test
+from irisflow.statistics.phases import Timings
 from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
@@ -34,6 +35,7 @@ def summarise(
     provenance: Sequence[Mapping[str, Any]],
     *,
     metrics: Mapping[Run, Sequence[Mapping[str, float]]] | None = None,
+    timings: Timings | None = None,
     random_play: Sequence[EpisodeScore] = (),
     world_model: Sequence[Measured] = (),
     confusions: Mapping[Run, Confusions] | None = None,
@@ -42,7 +44,7 @@ def summarise(
 
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
     ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions,
-    `world_model` and `confusions` measurements of held-out episodes.
+    `world_model` and `confusions` measurements of held-out episodes, `metrics` and `timings` what training wrote down.
     Raises DataError for scores outside the study and for a variant without any.
     """
     final = sorted(row for row in scores if row.split == "final")
@@ -69,7 +71,7 @@ def summarise(
         "games": {game: _game(study, game, means, ends) for game in study.games},
         "world_model": world_model_summary(study, world_model, confusions or {}),
         "training": training_summary(metrics or {}),
-        "cost": cost_summary(costs, _names(study)),
+        "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),
         "scores_sha256": hashlib.sha256(to_csv([*final, *during, *sorted(random_play)]).encode()).hexdigest(),
     }

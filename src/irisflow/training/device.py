@@ -5,6 +5,7 @@ import ctypes
 import numpy as np
 import torch
 
+from irisflow.cards import settle
 from irisflow.errors import ConfigError, ResourceError
 
 # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX and M_ARENA_MAX, and what they are set to.
@@ -14,10 +15,13 @@ KEEP_FREED_MEMORY = {-1: 2**31 - 1, -4: 0, -8: 1}
 def choose_device(name: str, *, num_threads: int) -> torch.device:
     """Return the device that `common.device` names and set torch's CPU thread count.
 
+    With `auto` on a machine with several GPUs, that is the one on which the fewest jobs are.
+
     Raises ConfigError for an unknown name, ResourceError for a CUDA device that is not there.
     """
     torch.set_num_threads(num_threads)
     keep_freed_memory()
+    settle(name)
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
