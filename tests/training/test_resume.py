@@ -184,6 +184,12 @@ def test_both_doors_train_the_same_agent_and_a_stopped_run_by_hand_goes_on(
     by_hand = (run_folder / "checkpoints/last/agent.safetensors").read_bytes()
     planned = (smoke_run / paths.agent("smoke", "iris", "Catch", 0) / "agent.safetensors").read_bytes()
     assert load(by_hand).keys() == load(planned).keys() and by_hand == planned
-    assert {path.name for path in run_folder.iterdir()} >= {"checkpoints", "config", "media", "metrics.jsonl"}
+    assert {path.name for path in run_folder.iterdir()} >= {
+        "checkpoints",
+        "config",
+        "media",
+        "metrics.jsonl",
+        "timings.jsonl",
+    }
     assert len((run_folder / "metrics.jsonl").read_text().splitlines()) == 2
     assert not irisflow(folder, "list").stderr
