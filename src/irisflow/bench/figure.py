@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from matplotlib.transforms import Bbox
 
 from irisflow.bench.roofline import Peaks, roof
@@ -19,6 +20,7 @@ Row = Mapping[str, Any]
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOUR_OF = {"arithmetic": COLOURS[0], "memory": COLOURS[2], "overhead": COLOURS[1]}
 DISTANCES = (7.0, 13.0, 20.0, 28.0, 37.0, 47.0, 58.0)  # points between a mark and its label
+LABEL_SIZE, MARGIN = 7, 2  # points; pixels around a label that stay empty
 ANGLES = (0, 180, 20, -20, 160, -160, 45, -45, 135, -135, 70, -70, 110, -110)
 
 
@@ -54,7 +56,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     axes.set_title(_title(result), loc="left", color=INK)
     _legend(axes, rows)
     figure.supxlabel(_left_out(result, rows), fontsize=6.5, color=BASELINE_COLOUR, x=0.01, ha="left")
-    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # lays the axes out, so that places in pixels are known
     figure.set_layout_engine("none")
     _label(axes, points, [_name(row) for row in rows], lines)
     return figure
@@ -84,10 +86,13 @@ def _frame(axes: Axes, points: Sequence[tuple[float, float]], peaks: Peaks) -> N
     intensities, rates = zip(*points, (ridge, peaks.matmul), strict=True)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(min(intensities) / 4, max(intensities) * 8)
-    axes.set_ylim(min(rates) / 3, max(peaks.matmul, peaks.convolution, *rates) * 2)
+    axes.set_xlim(min(intensities) / 4, max(intensities) * 6)
+    axes.set_ylim(min(rates) / 2, max(peaks.matmul, peaks.convolution, *rates) * 2)
     axes.set_xlabel("arithmetic intensity (FLOP a byte)")
     axes.set_ylabel("GFLOP/s")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major")
 
 
@@ -107,11 +112,16 @@ def _roof(axes: Axes, peaks: Peaks) -> list[tuple[np.ndarray, np.ndarray]]:
     ):
         axes.annotate(
             f"{name} {rate:.0f} GFLOP/s", (axes.get_xlim()[1], rate), (-3, 3 if above else -3), textcoords="offset points",
-            ha="right", va="bottom" if above else "top", fontsize=7,
+            ha="right", va="bottom" if above else "top", fontsize=LABEL_SIZE,
         )  # fmt: skip
     axes.annotate(
-        f"copy {peaks.copy:.1f} GB/s", (start, peaks.copy * start), (8, 0), textcoords="offset points", va="top", fontsize=7
-    )  # fmt: skip
+        f"copy {peaks.copy:.1f} GB/s",
+        (start, peaks.copy * start),
+        (8, 0),
+        textcoords="offset points",
+        va="top",
+        fontsize=LABEL_SIZE,
+    )
     return [(intensities, product_roof), (intensities, convolution_roof)]
 
 
@@ -125,7 +135,7 @@ def _legend(axes: Axes, rows: Sequence[Row]) -> None:
 def _title(result: Mapping[str, Any]) -> str:
     return (
         f"{result['variant']} at scale {result['scale']} on {result['machine']['processor']}"
-        f" ({result['device']}, {result['threads']} threads). Percent of the roof at each point's arithmetic"
+        f" ({result['device']}, {result['threads']} threads); percent: of the roof for its mix of arithmetic"
     )
 
 
@@ -156,21 +166,39 @@ def _label(
 def _written(
     axes: Axes, point: tuple[float, float], name: str, occupied: Sequence[Bbox], roofs: Sequence[np.ndarray]
 ) -> Bbox:
-    """Write a name at the first free place, or at the last one tried; return the place that it takes."""
-    box = Bbox.null()
-    for offset, alignment in _offsets():
-        text = axes.annotate(
-            name, point, offset, textcoords="offset points", ha=alignment, va="center", fontsize=7,
-            arrowprops={"arrowstyle": "-", "color": BASELINE_COLOUR, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2},
-        )  # fmt: skip
-        text.update_positions(axes.figure.canvas.get_renderer())  # type: ignore[attr-defined]
-        box = super(type(text), text).get_window_extent().padded(2)
-        inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
-        if inside and not box.count_overlaps(occupied) and not any(_crosses(box, line) for line in roofs):
-            return box
-        text.remove()
-    axes.annotate(name, point, (7, 0), textcoords="offset points", fontsize=7)
+    """Write a name at the first free place, or, if all are taken, at the first one; return the place that it takes."""
+    size = _size(axes, name)
+    places = [(offset, alignment, _box(axes, point, offset, size)) for offset, alignment in _offsets()]
+    free = (place for place in places if _is_free(place[2], axes, occupied, roofs))
+    offset, alignment, box = next(free, places[0])
+    axes.annotate(
+        name, point, offset, textcoords="offset points", ha=alignment, va="center", fontsize=LABEL_SIZE,
+        arrowprops={"arrowstyle": "-", "color": BASELINE_COLOUR, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2},
+    )  # fmt: skip
     return box
+
+
+def _size(axes: Axes, name: str) -> tuple[float, float]:
+    """Return width and height of a name in pixels."""
+    text = axes.text(0.5, 0.5, name, transform=axes.transAxes, fontsize=LABEL_SIZE)
+    box = text.get_window_extent()
+    text.remove()
+    return box.width, box.height
+
+
+def _box(
+    axes: Axes, point: tuple[float, float], offset: tuple[float, float], size: tuple[float, float]
+) -> Bbox:
+    """Return what a label takes at an offset in points from its point: it goes away from the point, sideways."""
+    pixels_a_point = axes.figure.dpi / 72
+    x, y = axes.transData.transform(point) + np.array(offset) * pixels_a_point
+    left = x if offset[0] >= 0 else x - size[0]
+    return Bbox.from_bounds(left, y - size[1] / 2, *size).padded(MARGIN)
+
+
+def _is_free(box: Bbox, axes: Axes, occupied: Sequence[Bbox], roofs: Sequence[np.ndarray]) -> bool:
+    inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+    return inside and not box.count_overlaps(occupied) and not any(_crosses(box, line) for line in roofs)
 
 
 def _offsets() -> Iterator[tuple[tuple[float, float], str]]:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from torch import nn
 
 from irisflow.behaviour.agent import Agent
-from irisflow.behaviour.imagination import imagine
+from irisflow.behaviour.imagination import imagine, replayed_loop
 from irisflow.bench import plain, traffic
 from irisflow.bench.phases import Phase
 from irisflow.bench.plain_replay import sample
@@ -98,10 +98,12 @@ def imagination(batch: int) -> Callable[[Workload], AbstractContextManager[Phase
         burn_in, horizon = training.actor_critic.burn_in, training.actor_critic.imagine_horizon
         generator, rng = workload.generator("imagine"), workload.rng("imagine")
         replay = workload.trainer.replay
+        is_replayed = workload.device.type == "cuda" and workload.settings.common.cuda_graphs
+        loop = replayed_loop(workload.agent, horizon=horizon) if is_replayed else None
 
         def fast() -> object:
             drawn = workload.batch(batch, burn_in + 1, rng)
-            return imagine(workload.agent, drawn, horizon=horizon, generator=generator)
+            return imagine(workload.agent, drawn, horizon=horizon, generator=generator, loop=loop)
 
         def slow() -> object:
             drawn = sample(replay, batch, burn_in + 1, anchor="end", rng=rng).to(workload.device)

@@ -51,7 +51,7 @@ def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Genera
     is forwarded by itself. Draws action, reward, end, then tokens; a last frame is drawn from and thrown away.
     """
     state = burned_in(agent, batch)
-    tokens = agent.tokenizer.encode(batch.observations[:, -1])
+    tokens = agent.tokenizer.encode(batch.frames[:, -1])
     world = _World(agent.world_model, tokens, generator)
     steps = []
     for step in range(horizon):
@@ -66,7 +66,7 @@ def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Genera
 @torch.no_grad()
 def burned_in(agent: Agent, batch: Batch) -> PolicyState:
     """Return the policy's state after the frames before the last; a step counts for the rows where it is no padding."""
-    frames, mask = batch.observations[:, :-1], batch.mask[:, :-1]
+    frames, mask = batch.frames[:, :-1], batch.mask[:, :-1]
     tokens = agent.tokenizer.encode(frames.flatten(0, 1))
     seen = agent.view(tokens)
     views = seen.view(*frames.shape[:2], *seen.shape[1:])
@@ -175,7 +175,7 @@ def world_model_loss(agent: Agent, source: Source, settings: schema.Settings) ->
 
     def loss() -> Loss:
         batch = source.batch(num, length, anchor="start", training=training)
-        tokens = agent.tokenizer.encode(batch.observations)
+        tokens = agent.tokenizer.encode(batch.frames)
         return agent.world_model.loss(
             TokenBatch(tokens, batch.actions, batch.rewards, batch.ends, batch.mask)
         )

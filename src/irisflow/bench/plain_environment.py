@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.wrappers import MaxAndSkipObservation, TimeLimit, TransformObservation
+from PIL import Image
 
-from irisflow.envs.base import resize
 from irisflow.schema import Env
 
 gymnasium.register_envs(ale_py)
@@ -57,6 +57,11 @@ class LifeLossEnds(gymnasium.Wrapper[Any, Any, Any, Any]):
         return frame, reward, terminated or has_lost, truncated, info
 
 
+def resized(frame: np.ndarray, size: int) -> np.ndarray:
+    """Return the frame at size x size by Pillow's antialiased bilinear reduction."""
+    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
+
+
 def wrapped(game: str, settings: Env) -> AnyEnv:
     """Return one Atari game with IRIS's wrappers, innermost first: resize, time limit, no-ops, skip, lives."""
     shape = (settings.size, settings.size, 3)
@@ -68,7 +73,7 @@ def wrapped(game: str, settings: Env) -> AnyEnv:
         max_num_frames_per_episode=0,
         disable_env_checker=True,
     )
-    env = TransformObservation(env, lambda frame: resize(frame, settings.size), Box(0, 255, shape, np.uint8))
+    env = TransformObservation(env, lambda frame: resized(frame, settings.size), Box(0, 255, shape, np.uint8))
     env = TimeLimit(env, settings.max_episode_steps)
     env = NoopStart(env, settings.noop_max)
     env = MaxAndSkipObservation(env, skip=settings.frame_skip)

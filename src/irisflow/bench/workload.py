@@ -18,6 +18,7 @@ from irisflow.randomness import numpy_stream, seed_everything, torch_stream
 from irisflow.records import Batch, Episode
 from irisflow.training.device import choose_device
 from irisflow.training.loop import Trainer
+from irisflow.training.losses import sample_rule
 
 GAME = "Breakout"
 BUFFER_FRAMES = 20_000  # of the buffer that sampling is measured on
@@ -123,15 +124,17 @@ class Workload:
             num,
             length,
             anchor="end" if anchor == "end" else "start",
-            sample_by=self.settings.training.sample_by,  # type: ignore[arg-type]
+            sample_by=sample_rule(self.settings.training),
             rng=rng,
+            has_pictures=anchor == "end" and self.agent.actor_critic.sees == "pictures",
         )
 
     def encode_all(self) -> None:
-        """Draw until all frames of the trainer's buffer are encoded, as they are after the first updates of an epoch."""
+        """Draw until the trainer's frames are encoded and decoded, as they are after the first updates of an epoch."""
+        rng = self.rng("encode all")
         length = self.settings.training.actor_critic.burn_in + 1
         for _ in range(1 + 8 * self.trainer.replay.num_steps // (64 * length)):
-            self.batch(64, length, self.rng("encode all"))
+            self.batch(64, length, rng)
 
     def close(self) -> None:
         """Close the emulator."""
