@@ -89,6 +89,7 @@ def test_labels_of_the_picture_do_not_overlap(measured: dict[str, Any]) -> None:
         {**row, "phase": f"{row['phase']}_{index}"} for row in rows for index in range(5)
     ]  # equal points: the hardest case
     drawn = figure.draw({**measured, "phases": crowded})
+    drawn.draw_without_rendering()  # puts labels where they belong
     boxes = [Text.get_window_extent(text) for text in drawn.axes[0].texts if "%" in text.get_text()]
     assert len(boxes) == len(crowded)
     for index, box in enumerate(boxes):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ RESET_HIGH_WATER = "5"
 
 @dataclass(frozen=True)
 class Counted:
-    """FLOPs of convolutions and of matrix products, operators called, bytes kept for backward, peak memory's growth."""
+    """FLOPs of convolutions and of matrix products, operators called, bytes kept for backward, peak memory."""
 
     convolution_flops: int
     matmul_flops: int
@@ -39,9 +39,7 @@ def count(work: Callable[[], object], device: torch.device, *, known: Iterable[T
     by_operator = flops.get_flop_counts().get("Global", {})
     convolutions = sum(number for name, number in by_operator.items() if "convolution" in str(name))
     total = sum(by_operator.values())
-    return Counted(
-        convolutions, total - convolutions, operators.num_calls, kept.num_bytes, memory.growth_bytes
-    )
+    return Counted(convolutions, total - convolutions, operators.num_calls, kept.num_bytes, memory.peak_bytes)
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -78,24 +76,25 @@ class Kept:
 
 
 class PeakMemory:
-    """Measures by how much memory grew at most inside a block: of the device, or resident memory of this process."""
+    """Measures the most memory that a block needed: all that lies on a GPU, or by how much this process grew."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.growth_bytes = 0
+        self.peak_bytes = 0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            self.before = torch.cuda.memory_allocated(self.device)
+            self.before = 0
         else:
             give_back_freed_memory()
             self.before = resident_bytes()
+        return self
 
     def __exit__(self, *_: object) -> None:
         is_cuda = self.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self.device) if is_cuda else high_water_bytes()
-        self.growth_bytes = max(0, peak - self.before)
+        self.peak_bytes = max(0, peak - self.before)
 
 
 def give_back_freed_memory() -> None:

@@ -1,10 +1,12 @@
 """One phase, measured: what it does, how long each way of it takes, where it stands under the roof."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from irisflow.bench.counting import Counted, count
+from irisflow.bench.counting import Counted, PeakMemory, count
 from irisflow.bench.phases import Phase
 from irisflow.bench.roofline import Peaks, Work, placed
 from irisflow.bench.timing import Effort, Spread, by_turns, seconds_of
@@ -15,7 +17,9 @@ Row = dict[str, Any]
 def measured(name: str, phase: Phase, *, peaks: Peaks, effort: Effort, device: torch.device) -> Row:
     """Return the row of a phase in a result file. Each way is run once or twice beforehand, to be counted and warm."""
     ways = [phase.fast] if phase.plain is None else [phase.fast, phase.plain]
-    counted = [count(way, device, known=phase.known) for way in ways]
+    counted = [count(way, device, known=phase.known) for way in [phase.counted or phase.fast, *ways[1:]]]
+    if phase.counted is not None:
+        counted[0] = replace(counted[0], peak_bytes=_peak(phase.fast, device))
     for way in ways if seconds_of(phase.fast, device) < effort.budget_s / effort.least else []:
         way()  # counting may have kept a compiled program from being used
     seconds = by_turns(ways, effort=effort, device=device)
@@ -26,6 +30,13 @@ def measured(name: str, phase: Phase, *, peaks: Peaks, effort: Effort, device: t
     pairs = [slow / quick for quick, slow in zip(*seconds, strict=True)]
     plain = _way(phase, counted[1], seconds[1], peaks, num_bytes=None)
     return {**row, "plain": plain, "ratio": Spread.of(pairs).as_dict()}
+
+
+def _peak(work: Callable[[], object], device: torch.device) -> int:
+    """Return the most memory that the work needs."""
+    with PeakMemory(device) as memory:
+        work()
+    return memory.peak_bytes
 
 
 def _way(phase: Phase, counted: Counted, seconds: list[float], peaks: Peaks, *, num_bytes: int | None) -> Row:

@@ -7,11 +7,12 @@ from torch import nn
 
 from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.imagination import imagine, replayed_loop
+from irisflow.behaviour.replayed import Replayed
 from irisflow.bench import plain, traffic
 from irisflow.bench.phases import Phase
 from irisflow.bench.plain_replay import sample
 from irisflow.bench.workload import Workload
-from irisflow.records import Loss
+from irisflow.records import Loss, Rollout
 from irisflow.training.optim import optimizers
 from irisflow.training.update import Component
 
@@ -98,23 +99,23 @@ def imagination(batch: int) -> Callable[[Workload], AbstractContextManager[Phase
         burn_in, horizon = training.actor_critic.burn_in, training.actor_critic.imagine_horizon
         generator, rng = workload.generator("imagine"), workload.rng("imagine")
         replay = workload.trainer.replay
-        is_replayed = workload.device.type == "cuda" and workload.settings.common.cuda_graphs
-        loop = replayed_loop(workload.agent, horizon=horizon) if is_replayed else None
+        recorded = replayed_loop(workload.agent, horizon=horizon) if workload.is_replayed else None
 
-        def fast() -> object:
+        def fast(loop: Replayed | None = None) -> Rollout:
             drawn = workload.batch(batch, burn_in + 1, rng)
             return imagine(workload.agent, drawn, horizon=horizon, generator=generator, loop=loop)
 
-        def slow() -> object:
+        def slow() -> Rollout:
             drawn = sample(replay, batch, burn_in + 1, anchor="end", rng=rng).to(workload.device)
             return plain.imagine(workload.plain_agent, drawn, horizon=horizon, generator=generator)
 
         workload.encode_all()
         yield Phase(
-            fast,
+            lambda: fast(recorded),
             "frame",
             batch * horizon,
             plain=slow,
+            counted=fast if workload.is_replayed else None,
             num_bytes=_imagination_bytes(workload, batch),
             known=[*workload.agent.parameters()],
             sizes={"batch": batch, "burn_in": burn_in, "horizon": horizon},
@@ -127,16 +128,28 @@ def imagination(batch: int) -> Callable[[Workload], AbstractContextManager[Phase
 def actor_critic_update(workload: Workload) -> Iterator[Phase]:
     """One update of the actor-critic, its segments drawn, its rollouts imagined in it."""
     part, settings = workload.trainer.components["actor_critic"], workload.settings
-    generator = workload.generator("update")
-    slow = _beside(part, plain.policy_loss(workload.plain_agent, workload.source, settings, generator))
+    generator, rng = workload.generator("update"), workload.rng("update")
     training = settings.training.actor_critic
-    batch, horizon = training.batch_num_samples, training.imagine_horizon
+    batch, length, horizon = training.batch_num_samples, training.burn_in + 1, training.imagine_horizon
+
+    def played() -> Rollout:
+        return imagine(
+            workload.agent, workload.batch(batch, length, rng), horizon=horizon, generator=generator
+        )
+
+    def plainly_played() -> Rollout:
+        drawn = workload.source.batch(batch, length, anchor="end", training=settings.training)
+        return plain.imagine(workload.plain_agent, drawn, horizon=horizon, generator=generator)
+
+    slow = _beside(part, plain.policy_loss(plainly_played, training))
+    seen = _beside(part, plain.policy_loss(played, training))
     workload.encode_all()
     yield Phase(
         lambda: update(part),
         "frame",
         batch * part.grad_acc_steps * horizon,
         plain=lambda: update(slow),
+        counted=(lambda: update(seen)) if workload.is_replayed else None,
         num_bytes=part.grad_acc_steps * _imagination_bytes(workload, batch)
         + traffic.update_bytes(part.module),
         known=[*workload.agent.parameters()],

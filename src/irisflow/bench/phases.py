@@ -14,6 +14,7 @@ from irisflow.bench.workload import Workload
 class Phase:
     """A piece of work in units of something, done the fast way and, where there is one, the plain way.
 
+    Where the fast way replays a recording, in which no operator can be seen, `counted` does the same without one.
     `num_bytes` is a lower bound of what it moves beside what autograd keeps; `known` are tensors that a backward pass keeps
     but that are in `num_bytes` already.
     """
@@ -22,6 +23,7 @@ class Phase:
     unit: str
     num_units: int
     plain: Work | None = None
+    counted: Work | None = None
     num_bytes: int = 0
     known: Sequence[Tensor] = ()
     sizes: dict[str, int] = field(default_factory=dict)

@@ -183,19 +183,12 @@ def world_model_loss(agent: Agent, source: Source, settings: schema.Settings) ->
     return loss
 
 
-def policy_loss(
-    agent: Agent, source: Source, settings: schema.Settings, generator: torch.Generator
-) -> Callable[[], Loss]:
-    """Return a function that draws segments, imagines plainly from them, and returns the actor-critic's loss."""
-    training = settings.training.actor_critic
+def policy_loss(rollout: Callable[[], Rollout], training: schema.ActorCriticTraining) -> Callable[[], Loss]:
+    """Return a function that imagines a rollout and returns the actor-critic's loss on it."""
 
     def loss() -> Loss:
-        batch = source.batch(
-            training.batch_num_samples, training.burn_in + 1, anchor="end", training=settings.training
-        )
-        rollout = imagine(agent, batch, horizon=training.imagine_horizon, generator=generator)
         return actor_critic_loss(
-            rollout,
+            rollout(),
             gamma=training.gamma,
             lambda_=training.lambda_,
             entropy_weight=training.entropy_weight,

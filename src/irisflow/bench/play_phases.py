@@ -138,7 +138,12 @@ def checkpoint(workload: Workload) -> Iterator[Phase]:
 @contextmanager
 def epoch(workload: Workload) -> Iterator[Phase]:
     """One epoch of the trainer in which all three parts are due, without its test games."""
-    yield Phase(lambda: next(workload.trainer.epochs()), "epoch", 1)
+    counted = _nothing if workload.is_replayed else None  # in a recording no operator can be seen
+    yield Phase(lambda: next(workload.trainer.epochs()), "epoch", 1, counted=counted)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def play_in_turn(games: Sequence["_Games"], num_steps: int) -> None:

@@ -23,12 +23,14 @@ from irisflow.training.losses import sample_rule
 GAME = "Breakout"
 BUFFER_FRAMES = 20_000  # of the buffer that sampling is measured on
 SEED = 0
+FRAME_MB = 13  # of a thousand frames in the replay buffer
+ROOM = 2_000  # frames that phases which collect may add to the trainer's buffer before it forgets
 # Every component is due in every epoch; test games are measured apart.
 SCHEDULE = (
     "training.tokenizer.start_after_epochs=0", "training.tokenizer.stop_after_epochs=null",
     "training.world_model.start_after_epochs=0", "training.actor_critic.start_after_epochs=0",
     "collection.train.stop_after_epochs=null", "common.epochs=1000000", "evaluation.should=false",
-    "datasets.train.max_ram_usage=400M", f"env.train.id={GAME}", f"common.seed={SEED}",
+    f"env.train.id={GAME}", f"common.seed={SEED}",
 )  # fmt: skip
 
 
@@ -46,7 +48,11 @@ class Request:
         """Return the settings of training. Raises ConfigError for a name that does not exist."""
         params.check_choice("scale", self.scale)
         params.check_choice("variant", self.variant)
-        own = (f"common.num_threads={self.num_threads}", f"common.device={self.device}")
+        own = (
+            f"common.num_threads={self.num_threads}",
+            f"common.device={self.device}",
+            f"datasets.train.max_ram_usage={FRAME_MB * (self.num_frames + ROOM) // 1000}M",
+        )
         choice = Choice(self.scale, variant=self.variant, overrides=(*SCHEDULE, *own, *self._trunk()))
         return params.stage_settings("train_agent", params.compose(choice))
 
@@ -109,6 +115,11 @@ class Workload:
     def source(self) -> Source:
         """Where the plain ways take their batches from."""
         return Source(self.trainer.replay, numpy_stream(SEED, "plain"), self.device)
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether training replays imagination's loop as a CUDA graph."""
+        return self.device.type == "cuda" and self.settings.common.cuda_graphs
 
     def generator(self, name: str) -> torch.Generator:
         """Return a random generator on the device."""
