@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from irisflow import __version__
+from irisflow.bench import arguments as bench_arguments
 from irisflow.errors import ConfigError, DamageError, IrisflowError, ResourceError
 from irisflow.interruption import Interrupted, listening
 
@@ -115,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         "--set-aside", action="store_true", help="rename what is damaged, so that it is made again"
     )
     verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    bench = commands.add_parser(
+        "bench", help=bench_arguments.PURPOSE, description=f"Bench: {bench_arguments.PURPOSE}."
+    )
+    bench_arguments.add_arguments(bench)
     pull = commands.add_parser("pull", help="fetch results with DVC and tell Snakemake that they are current")
     pull.add_argument("--remote", help="the DVC remote to fetch from; default: DVC's own")
     pull.add_argument(
@@ -193,6 +198,9 @@ def _dispatch(options: argparse.Namespace) -> None:
             as_json=options.json,
         )
         return
+    if options.command == "bench":
+        _bench(options)
+        return
     if options.command == "pull":
         from irisflow.pull import pull
 
@@ -201,6 +209,17 @@ def _dispatch(options: argparse.Namespace) -> None:
     request = _request(options)
     # Only now: torch takes seconds, and a wrong name should not have to wait for it.
     import_module(f"irisflow.stages.{request.stage}").run(request)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    if options.compare is not None:
+        from irisflow.bench.compare import run as compare
+
+        compare(*options.compare)
+        return
+    from irisflow.bench.run import run as measure
+
+    measure(options)
 
 
 def _request(options: argparse.Namespace) -> "RunRequest | StudyRequest":

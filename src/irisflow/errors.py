@@ -58,6 +58,12 @@ class LockedError(IrisflowError):
     exit_code = 7
 
 
+class SlowdownError(IrisflowError):
+    """A fast way is no longer as much faster than the plain one as it must be."""
+
+    exit_code = 8
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; nearest: a, b` for the known names that resemble `name`, or an empty string."""
     by_lower = {candidate.lower(): candidate for candidate in known}

@@ -1,0 +1,96 @@
+"""What this machine can do in this process, at the thread count in use: measured before anything else."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from irisflow.bench.roofline import Peaks
+from irisflow.bench.timing import Effort, Work, by_turns
+
+EFFORT = Effort(1.0, 3, 30)
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}  # 8 times the last-level cache of a server processor
+WIDTHS = (16, 64)  # channels, those of the scales quick and full
+BATCH, SIDE = 16, 64
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class MachinePeaks:
+    """FLOP/s of matrix products and of convolutions by width, bytes/s of a copy; bfloat16 on a GPU only."""
+
+    matmul: float
+    convolutions: dict[int, float]
+    layouts: dict[int, str]
+    copy: float
+    matmul_bfloat16: float | None
+
+    def at_width(self, channels: int) -> Peaks:
+        """Return the peaks, with the convolution of the width nearest to `channels`."""
+        nearest = min(self.convolutions, key=lambda width: abs(width - channels))
+        return Peaks(self.matmul, self.convolutions[nearest], self.copy)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return them as JSON-able data, in GFLOP/s and GB/s."""
+        convolutions = [
+            {"channels": width, "gflops_per_s": rate / 1e9, "layout": self.layouts[width]}
+            for width, rate in self.convolutions.items()
+        ]
+        bfloat16 = None if self.matmul_bfloat16 is None else self.matmul_bfloat16 / 1e9
+        return {
+            "matmul_gflops_per_s": self.matmul / 1e9,
+            "matmul_bfloat16_gflops_per_s": bfloat16,
+            "convolution": convolutions,
+            "copy_gb_per_s": self.copy / 1e9,
+        }
+
+
+@torch.no_grad()
+def measure_peaks(device: torch.device) -> MachinePeaks:
+    """Return the best rate of a few runs of each."""
+    convolutions, layouts = {}, {}
+    for width in WIDTHS:
+        rates = {name: convolution_rate(width, layout, device) for name, layout in LAYOUTS.items()}
+        layouts[width] = max(rates, key=lambda name: rates[name])
+        convolutions[width] = rates[layouts[width]]
+    is_cuda = device.type == "cuda"
+    return MachinePeaks(
+        matmul_rate(torch.float32, device),
+        convolutions,
+        layouts,
+        copy_rate(device),
+        matmul_rate(torch.bfloat16, device) if is_cuda else None,
+    )
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Return FLOP/s of a large matrix product: 2 n^3 of them."""
+    side = MATMUL_SIDE[device.type]
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    out = torch.empty_like(left)
+    return 2 * side**3 / _fastest(lambda: torch.mm(left, right, out=out), device)
+
+
+def convolution_rate(width: int, layout: torch.memory_format, device: torch.device) -> float:
+    """Return FLOP/s of the tokenizer's usual convolution, 3 x 3 on 64 x 64 pixels."""
+    maps = torch.randn(BATCH, width, SIDE, SIDE, device=device).contiguous(memory_format=layout)
+    convolution = torch.nn.Conv2d(width, width, 3, padding=1, bias=False, device=device)
+    convolution = convolution.to(memory_format=layout)
+    flops = 2 * BATCH * SIDE * SIDE * 9 * width * width
+    return flops / _fastest(lambda: convolution(maps), device)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Return bytes/s of a copy, those read and those written."""
+    source = torch.zeros(COPIED_BYTES[device.type], dtype=torch.uint8, device=device).add_(1)
+    target: Tensor = torch.empty_like(source)
+    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
+
+
+def _fastest(work: Work, device: torch.device) -> float:
+    """Return the least seconds of a few runs, after one that does not count."""
+    work()
+    (seconds,) = by_turns([work], effort=EFFORT, device=device)
+    return min(seconds)
