@@ -17,6 +17,7 @@ from irisflow.reporting.style import (
 from irisflow.statistics.phases import OTHER
 
 CHANCE = "50 %"
+MUCH = 0.1
 
 
 def answer(summary: Summary) -> str:
@@ -204,13 +205,15 @@ def cost(summary: Summary) -> str:
 
 
 def phases(summary: Summary) -> str:
-    """Return which phase took most of all training, and its share; what lies outside of phases is none."""
+    """Return which phase of training took most time, its share, and how much lies outside of phases if that is much."""
     seconds: dict[str, float] = {}
     for row in summary["cost"]["phases"]:
         seconds[row["phase"]] = seconds.get(row["phase"], 0.0) + row["seconds"]
-    longest = max((phase for phase in seconds if phase != OTHER), key=lambda phase: seconds[phase])
-    share = percent(seconds[longest] / sum(seconds.values()))
-    return f"Of the time of training, {share} went into {longest.replace('_', ' ')}."
+    total, outside = sum(seconds.values()), seconds.pop(OTHER, 0.0)
+    longest = max(seconds, key=lambda phase: seconds[phase])
+    rest = f"; {percent(outside / total)} lies outside of phases" if outside >= MUCH * total else ""
+    share = percent(seconds[longest] / total)
+    return f"Of the phases of training, {longest.replace('_', ' ')} took most: {share} of the time{rest}."
 
 
 def training(summary: Summary) -> str:
