@@ -51,8 +51,8 @@ def planned_digest(folder: Path, overrides: Sequence[str]) -> str | None:
         return None
     names = dict(address[1])
     game, seed, scale = names.pop("game"), int(names.pop("seed")), names.pop("scale")
-    whole = params.compose(Choice(scale, overrides=tuple(overrides), **names))
-    return params.digest(STAGES[address[0]], whole, game, seed)
+    choice = Choice(scale, overrides=tuple(overrides), **names)
+    return params.planned_digest(STAGES[address[0]], choice, game, seed)
 
 
 def check_made_as_planned(artefact: Artefact, overrides: Sequence[str], *, is_planned: bool) -> None:

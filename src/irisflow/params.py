@@ -179,7 +179,12 @@ def stage_slice(stage: str, whole: DictConfig) -> dict[str, Any]:
 
 def digest(stage: str, whole: DictConfig, *identity: str | int) -> str:
     """Return 16 hex digits that change if and only if the stage's keys, code or identity (game, seed) change."""
-    return hashlib.sha256(json.dumps([_stage_digest(stage, whole), *identity]).encode()).hexdigest()[:16]
+    return _with_identity(_stage_digest(stage, whole), *identity)
+
+
+def planned_digest(stage: str, choice: Choice, game: str, seed: int) -> str:
+    """Return what `digest` gives for a choice's configuration. All games and seeds share one composition and one slice."""
+    return _with_identity(_choice_digest(stage, choice), game, seed)
 
 
 def digest_of_values(stage: str, values: Mapping[str, Any]) -> str:
@@ -192,6 +197,15 @@ def to_yaml(settings: schema.Settings | DictConfig) -> str:
     """Return a configuration as YAML, without the keys that are not filled in."""
     plain = _filled(OmegaConf.to_container(cast(DictConfig, settings)))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _with_identity(stage_digest: str, *identity: str | int) -> str:
+    return hashlib.sha256(json.dumps([stage_digest, *identity]).encode()).hexdigest()[:16]
+
+
+@cache
+def _choice_digest(stage: str, choice: Choice) -> str:
+    return _stage_digest(stage, compose(choice))
 
 
 def _stage_digest(stage: str, whole: DictConfig) -> str:

@@ -193,7 +193,7 @@ class StudyPlan:
     def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
         """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
         choice = Choice(scale, overrides=tuple(self.study.overrides), **groups)
-        return params.digest(stage, params.compose(choice), game, int(seed))
+        return params.planned_digest(stage, choice, game, int(seed))
 
     def study_digest(self, stage: str) -> str:
         """Return the digest of what `aggregate` or `report` reads of the study itself."""

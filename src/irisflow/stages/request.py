@@ -44,8 +44,8 @@ class RunRequest:
         games.check_run_game(game, corpus=groups.get("corpus"))
         if seed < 0:
             raise ConfigError(f"--seed is {seed}; allowed: 0 or more.")
-        whole = Choice(scale, overrides=tuple(overrides), **groups)
-        computed = params.digest(stage, params.compose(whole), game, seed)
+        planned = Choice(scale, overrides=tuple(overrides), **groups)
+        computed = params.planned_digest(stage, planned, game, seed)
         check_digest(stage, planned=digest, computed=computed)
         own = (*overrides, f"env.train.id={game}", f"common.seed={seed}")
         return cls(
