@@ -165,6 +165,7 @@ def _add_common_arguments(command: argparse.ArgumentParser) -> None:
         help="change one key; may be repeated",
     )
     command.add_argument("--digest", default=None, help="refuse to run if the configuration's digest differs")
+    command.add_argument("--force", action="store_true", help="make again what is there and current")
 
 
 def _planned_overrides() -> list[str]:
@@ -207,6 +208,8 @@ def _dispatch(options: argparse.Namespace) -> None:
         pull(remote=options.remote, study=options.study)
         return
     request = _request(options)
+    if not options.force and _is_done(request):
+        return
     # Only now: torch takes seconds, and a wrong name should not have to wait for it.
     import_module(f"irisflow.stages.{request.stage}").run(request)
 
@@ -220,6 +223,17 @@ def _bench(options: argparse.Namespace) -> None:
     from irisflow.bench.run import run as measure
 
     measure(options)
+
+
+def _is_done(request: "RunRequest | StudyRequest") -> bool:
+    """Return whether a stage has nothing to do, and say so. Snakemake deletes a job's outputs first, so it never has."""
+    from irisflow.progress import say
+    from irisflow.stages.current import folder_of, is_current
+
+    if not is_current(request):
+        return False
+    say(f"{folder_of(request)} is current, nothing to do; --force makes it again")
+    return True
 
 
 def _request(options: argparse.Namespace) -> "RunRequest | StudyRequest":

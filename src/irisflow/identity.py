@@ -1,5 +1,6 @@
 """Whose artefact a folder holds: what its address promises, against what its manifest says."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def check_address(artefact: Artefact) -> None:
         if str(said.get(key)) != expected:
             finding = f"{artefact.folder} holds what was made for {key} {said.get(key)}, expected {expected}."
             raise DamageError(finding, artefact.folder, "foreign")
+
+
+def noted_inputs(artefact: Artefact) -> dict[Path, str]:
+    """Return the sha256 that each input had when an artefact was made. Raises DamageError if its record is damaged."""
+    inputs = artefact.about.get("inputs", {})  # the report has no provenance of its own
+    if "provenance.json" in artefact.sha256:
+        inputs = json.loads(artefact.read("provenance.json"))["inputs"]
+    return {Path(name): str(sha256) for name, sha256 in inputs.items()}
 
 
 def planned_digest(folder: Path, overrides: Sequence[str]) -> str | None:

@@ -20,7 +20,7 @@ import yaml
 from irisflow import params, storage
 from irisflow import paths as places
 from irisflow.errors import ConfigError, DamageError, DataError
-from irisflow.identity import check_address, planned_digest
+from irisflow.identity import check_address, noted_inputs, planned_digest
 from irisflow.mend import way_out
 from irisflow.progress import progress
 from irisflow.storage import MANIFEST, Artefact, read_manifest
@@ -243,12 +243,12 @@ def _check_extra(result: Inspection, artefact: Artefact) -> None:
 
 def _check_inputs(result: Inspection, artefact: Artefact) -> None:
     """Find inputs that are no longer those that an artefact was made from."""
-    path, inputs = artefact.folder / "provenance.json", artefact.about.get("inputs", {})
-    if path.name in artefact.sha256 and not result.has_problem(path):
-        inputs = json.loads(path.read_bytes())["inputs"]
-    result.hash((Path(name), "sha256") for name in inputs)
-    for name, expected in inputs.items():
-        _stands_on(result, artefact.folder, Path(name), str(expected))
+    if result.has_problem(artefact.folder / "provenance.json"):
+        return
+    inputs = noted_inputs(artefact)
+    result.hash((path, "sha256") for path in inputs)
+    for path, expected in inputs.items():
+        _stands_on(result, artefact.folder, path, expected)
 
 
 def _check_checkpoints(result: Inspection, artefact: Artefact) -> None:

@@ -1,14 +1,60 @@
 """Optimizers, and which parameters decay. IRIS, appendix B. All are torch's fused ones: one pass over the weights."""
 
 from collections.abc import Callable
+from inspect import unwrap
+from types import MethodType
 from typing import Any
 
+import torch
 from torch import nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from irisflow import schema
 from irisflow.behaviour.agent import Agent
 from irisflow.errors import ConfigError
+
+
+class _WithoutCompiler(Optimizer):
+    """Torch's optimizer without the guards that keep its methods out of compiled graphs.
+
+    The first guard imports torch's compiler, more than a second for every process that trains. No compiled graph holds an
+    optimizer here; what the methods compute is the same.
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        """Update all parameters."""
+        with torch.no_grad():
+            return _unguarded(super().step)(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        _unguarded(super().zero_grad)(set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own."""
+        _unguarded(super().add_param_group)(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return moments and settings."""
+        state: dict[str, Any] = _unguarded(super().state_dict)()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned."""
+        _unguarded(super().load_state_dict)(state_dict)
+
+
+def _unguarded(method: Any) -> Callable[..., Any]:
+    """Return a bound method without its decorators."""
+    return MethodType(unwrap(method.__func__), method.__self__)
+
+
+class Adam(_WithoutCompiler, torch.optim.Adam):
+    """Kingma and Ba (2015), as torch computes it."""
+
+
+class AdamW(_WithoutCompiler, torch.optim.AdamW):
+    """Loshchilov and Hutter (2019), as torch computes it."""
 
 
 def optimizers(agent: Agent, training: schema.Training) -> dict[str, Optimizer]:

@@ -1,4 +1,4 @@
-"""1 - SSIM, the structural similarity of Wang et al. (2004), equation 13, computed by torchmetrics.
+"""1 - SSIM, the structural similarity of Wang et al. (2004), equation 13.
 
 SSIM compares brightness by a ratio of means, so it is defined for pictures that are nowhere negative: ours are moved from
 [-1, 1] to [0, 2]. A prediction is not clamped. Borders are continued by reflection.
