@@ -19,7 +19,7 @@ from pathlib import Path
 
 SOCKET = "stages.socket"
 IMPORTED = (
-    "irisflow.cli", "irisflow.pull", "torch._dynamo", "vector_quantize_pytorch", "torchmetrics.functional.image",
+    "irisflow.cli", "irisflow.pull", "torch._dynamo", "vector_quantize_pytorch",
     "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama",
     "transformers.models.bert.modeling_bert", "peft", "gguf", "lpips", "pandas", "rliable.library", "matplotlib.figure",
 )  # fmt: skip
