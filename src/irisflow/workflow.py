@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -161,22 +161,22 @@ class StudyPlan:
 
     def initial_weights(self, *, scale: str, variant: str, game: str, seed: int | str) -> list[str]:
         """Return the weights and manifests of the pretrained parts that a run starts from."""
-        settings = params.compose(Choice(scale, variant=variant, overrides=tuple(self.study.overrides)))
-        tokenizer, world_model = settings.tokenizer.name, settings.world_model.name
-        corpus = settings.corpus.name
-        made_for = games.corpus_address(corpus, game)
+        start = _start(Choice(scale, variant=variant, overrides=tuple(self.study.overrides)))
+        made_for = games.corpus_address(start.corpus, game)
         files: list[str] = []
-        if settings.initialization.tokenizer == "pretrained":
-            files += paths.weights(paths.tokenizer(scale, tokenizer, corpus, made_for, seed), "tokenizer")
-        if settings.initialization.world_model == "pretrained":
-            folder = paths.world_model(scale, world_model, tokenizer, corpus, made_for, seed)
+        if "tokenizer" in start.pretrained:
+            folder = paths.tokenizer(scale, start.tokenizer, start.corpus, made_for, seed)
+            files += paths.weights(folder, "tokenizer")
+        if "world_model" in start.pretrained:
+            folder = paths.world_model(
+                scale, start.world_model, start.tokenizer, start.corpus, made_for, seed
+            )
             files += paths.weights(folder, "world_model")
         return files
 
     def num_threads(self, *, scale: str) -> int:
         """Return with how many threads a job at this scale computes."""
-        settings = params.compose(Choice(scale, overrides=tuple(self.study.overrides)))
-        return int(settings.common.num_threads)
+        return _num_threads(Choice(scale, overrides=tuple(self.study.overrides)))
 
     def num_gpu_slots(self, *, scale: str) -> int:
         """Return how many of the profile's `gpu` slots a job at this scale takes."""
@@ -187,8 +187,8 @@ class StudyPlan:
         """Raise ConfigError unless the game (`any` for a pool), and the file of `params/` that each group names, exist."""
         del seed  # digits, by the wildcard's constraint
         for group, name in groups.items():
-            params.check_choice(group, name)
-        games.check_run_game(game, corpus=groups.get("corpus"))
+            _checked_choice(group, name)
+        _checked_game(game, groups.get("corpus"))
 
     def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
         """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
@@ -210,13 +210,48 @@ class StudyPlan:
 
     def _corpus(self, variant: str) -> str | None:
         """Return the corpus that a variant's parts are pretrained on, or None if none is pretrained."""
-        settings = params.compose(self.study.choice(variant))
-        parts = (settings.initialization.tokenizer, settings.initialization.world_model)
-        return str(settings.corpus.name) if "pretrained" in parts else None
+        start = _start(self.study.choice(variant))
+        return start.corpus if start.pretrained else None
 
     def _corpus_games(self, scale: str, corpus: str, game: str) -> list[str]:
         chosen = params.compose(Choice(scale, corpus=corpus, overrides=tuple(self.study.overrides))).corpus
         return games.corpus_games(chosen.name, chosen.games, game)
+
+
+# A plan asks for these few thousands of times, once a job; reading a composed configuration or a folder takes long.
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a variant's runs start from: the names of its parts, and which of them are pretrained."""
+
+    tokenizer: str
+    world_model: str
+    corpus: str
+    pretrained: tuple[str, ...]
+
+
+@cache
+def _start(choice: Choice) -> Start:
+    settings = params.compose(choice)
+    parts = ("tokenizer", "world_model")
+    pretrained = tuple(part for part in parts if settings.initialization[part] == "pretrained")
+    return Start(settings.tokenizer.name, settings.world_model.name, settings.corpus.name, pretrained)
+
+
+@cache
+def _num_threads(choice: Choice) -> int:
+    return int(params.compose(choice).common.num_threads)
+
+
+@cache
+def _checked_choice(group: str, name: str) -> str:
+    return params.check_choice(group, name)
+
+
+@cache
+def _checked_game(game: str, corpus: str | None) -> str:
+    return games.check_run_game(game, corpus=corpus)
 
 
 def study_values(study: Study, stage: str) -> dict[str, Any]:
