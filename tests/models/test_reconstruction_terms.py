@@ -9,7 +9,10 @@ import torch
 from sizes import tokenizer_settings
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
 from irisflow import params, variants
 from irisflow.data.replay import ReplayBuffer
@@ -67,6 +70,19 @@ def test_ssim_is_the_published_one_on_pictures_in_0_to_1() -> None:
     target, prediction = ((i.detach().double().numpy() + 1) / 2 for i in (seen.target, seen.prediction))
     values = [slow_ssim(prediction[i, c], target[i, c]) for i, c in product(range(2), range(3))]
     assert term("ssim")(seen).item() == pytest.approx(1 - np.mean(values), abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 1.5, 3.0])
+def test_ssim_and_its_gradient_are_torchmetrics_own(sigma: float) -> None:
+    seen = pictures(64)
+    similarity = structural_similarity_index_measure(
+        seen.prediction + 1, seen.target + 1, sigma=sigma, data_range=2.0, reduction="elementwise_mean"
+    )
+    assert isinstance(similarity, Tensor)
+    distances = (term("ssim", sigma=sigma)(seen), 1 - similarity)
+    assert_close(*distances, rtol=1e-5, atol=1e-5)
+    gradients = [torch.autograd.grad(distance, seen.prediction)[0] for distance in distances]
+    assert_close(*gradients, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("num_scales", [1, 2, 3])

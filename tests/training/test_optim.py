@@ -1,0 +1,53 @@
+"""The optimizers are torch's, without its compiler."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from irisflow.training.optim import Adam, AdamW
+
+PROGRAM = """
+import sys, torch
+from irisflow.training.optim import Adam
+weight = torch.ones(2, requires_grad=True)
+optimizer = Adam([weight], lr=0.1)
+weight.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+
+
+def trained(kind: type[Optimizer]) -> list[torch.Tensor]:
+    """Return weights after six updates, the optimizer replaced by one in its state after three."""
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3)
+    groups = [{"params": [layer.weight], "weight_decay": 0.1}, {"params": [layer.bias]}]
+    optimizer = kind(groups, lr=0.01)
+    for update in range(6):
+        if update == 3:
+            state = optimizer.state_dict()
+            optimizer = kind(groups, lr=0.01)
+            optimizer.load_state_dict(state)
+        optimizer.zero_grad()
+        layer(torch.randn(5, 4)).square().mean().backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    assert layer.weight.grad is None
+    return [layer.weight.detach(), layer.bias.detach()]
+
+
+@pytest.mark.parametrize(("own", "torchs"), [(Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW)])
+def test_weights_are_to_the_bit_those_of_torchs_optimizer(
+    own: type[Optimizer], torchs: type[Optimizer]
+) -> None:
+    assert all(torch.equal(*pair) for pair in zip(trained(own), trained(torchs), strict=True))
+
+
+def test_an_update_does_not_import_torchs_compiler() -> None:
+    assert subprocess.run([sys.executable, "-c", PROGRAM], check=False).returncode == 0
