@@ -80,7 +80,8 @@ MEANINGS = {
     "common.precision": "of training's passes: `bfloat16` is an autocast; weights, codes, losses and play stay float32",
     "common.num_threads": "torch's CPU threads; another count gives other bytes",
     "common.parallel_envs": "test games step in processes of their own; changes speed only",
-    "common.cuda_graphs": "on a GPU imagination is recorded once and replayed as one CUDA graph: other random numbers, much faster, more memory",
+    "common.cuda_graphs": "on a GPU imagination is recorded once and replayed as one CUDA graph: faster, more memory,"
+    " other random numbers",
     "collection.train.num_envs": "must be 1: one environment collects, as in IRIS",
     "collection.train.num_episodes_to_save": "nothing is saved beside the checkpoint",
     "collection.train.config.epsilon": "probability of a uniformly random action",
@@ -115,7 +116,8 @@ MEANINGS = {
     "training.world_model.weight_decay": "on Linear weights only",
     "training.actor_critic.imagine_horizon": "imagined steps",
     "training.actor_critic.burn_in": "frames that warm up the policy before it imagines",
-    "training.actor_critic.max_kept_pictures": "replay frames whose reconstructions are kept, on the device, while the tokenizer stays as it is: 48 KiB each; changes speed and memory only",
+    "training.actor_critic.max_kept_pictures": "replay frames whose reconstructions are kept, on the device, while the"
+    " tokenizer stays as it is: 48 KiB each; changes speed and memory only",
     "training.actor_critic.gamma": "discount",
     "training.actor_critic.lambda_": "of the lambda-returns",
     "training.actor_critic.normalise_returns": "divide advantages by the range of returns if above 1; IRIS: false",
