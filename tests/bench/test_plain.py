@@ -83,7 +83,7 @@ def test_gradients_of_the_policy_equal_the_plain_ones(agent: Agent, batch: Batch
 
 def test_samples_have_the_distribution_of_the_plain_ones(agent: Agent, batch: Batch) -> None:
     fields = {name: value for name, value in vars(batch).items() if value is not None}
-    one = Batch(**{name: value[:1].repeat_interleave(1500, 0) for name, value in fields.items()})
+    one = Batch(**{name: value[:1, -2:].repeat_interleave(400, 0) for name, value in fields.items()})
     drawn = []
     for seed, way in enumerate((imagine, plain.imagine)):
         rollout = way(agent, one, horizon=2, generator=torch.Generator().manual_seed(seed))
