@@ -116,8 +116,8 @@ MEANINGS = {
     "training.world_model.weight_decay": "on Linear weights only",
     "training.actor_critic.imagine_horizon": "imagined steps",
     "training.actor_critic.burn_in": "frames that warm up the policy before it imagines",
-    "training.actor_critic.max_kept_pictures": "replay frames whose reconstructions are kept, on the device, while the"
-    " tokenizer stays as it is: 48 KiB each; changes speed and memory only",
+    "training.actor_critic.max_kept_pictures": "while the tokenizer stays as it is, reconstructions are kept, on the"
+    " device, if the replay buffer has no more frames: 48 KiB each, 4.9 GB at IRIS's scale; changes speed and memory only",
     "training.actor_critic.gamma": "discount",
     "training.actor_critic.lambda_": "of the lambda-returns",
     "training.actor_critic.normalise_returns": "divide advantages by the range of returns if above 1; IRIS: false",

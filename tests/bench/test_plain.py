@@ -83,9 +83,9 @@ def test_gradients_of_the_policy_equal_the_plain_ones(agent: Agent, batch: Batch
 
 def test_samples_have_the_distribution_of_the_plain_ones(agent: Agent, batch: Batch) -> None:
     fields = {name: value for name, value in vars(batch).items() if value is not None}
-    one = Batch(**{name: value[:1].repeat_interleave(250, 0) for name, value in fields.items()})
+    one = Batch(**{name: value[:1, -2:].repeat_interleave(375, 0) for name, value in fields.items()})
     drawn = []
-    for way, seeds in ((imagine, range(6)), (plain.imagine, range(6, 12))):
+    for way, seeds in ((imagine, range(4)), (plain.imagine, range(4, 8))):
         rollouts = [
             way(agent, one, horizon=2, generator=torch.Generator().manual_seed(seed)) for seed in seeds
         ]

@@ -192,9 +192,8 @@ def pictures_of(batch: Batch) -> Tensor:
     return batch.pictures[batch.mask]
 
 
-@pytest.mark.parametrize("max_kept_pictures", [0, 2 * FRAMES_AT_ONCE, CAPACITY])
-def test_pictures_are_what_the_tokens_decode_to(tokenizer: Tokenizer, max_kept_pictures: int) -> None:
-    replay = encoding(filled(40, 50), tokenizer, max_kept_pictures=max_kept_pictures)
+def test_pictures_are_what_the_tokens_decode_to(tokenizer: Tokenizer) -> None:
+    replay = encoding(filled(40, 50), tokenizer)
     for seed in range(3):
         batch = draw(replay, seed, num=40, has_pictures=True)
         decoded = tokenizer.decode(tokens_of(batch))[batch.mask]
@@ -202,18 +201,24 @@ def test_pictures_are_what_the_tokens_decode_to(tokenizer: Tokenizer, max_kept_p
         assert torch.equal(pictures_of(batch), pictures_of(draw(replay, seed, num=40, has_pictures=True)))
 
 
-def test_how_many_pictures_are_kept_moves_no_bit(tokenizer: Tokenizer) -> None:
+def test_what_was_drawn_before_moves_no_bit_of_a_picture(tokenizer: Tokenizer) -> None:
     steps = filled(40, 50)
-    drawn = [
-        [
-            pictures_of(draw(encoding(steps, tokenizer, max_kept_pictures=kept), seed, has_pictures=True))
-            for seed in (1, 2)
-        ]
-        for kept in (0, FRAMES_AT_ONCE, CAPACITY)
-    ]
-    assert all(
-        torch.equal(one, other) for other in drawn[1:] for one, other in zip(drawn[0], other, strict=True)
-    )
+    busy = encoding(steps, tokenizer)
+    for seed in range(5):
+        draw(busy, seed, num=3, has_pictures=True)
+    resumed = encoding(steps, tokenizer)
+    one, other = (pictures_of(draw(replay, 9, has_pictures=True)) for replay in (busy, resumed))
+    assert torch.equal(one, other)
+
+
+def test_no_pictures_are_kept_where_there_would_be_too_many(tokenizer: Tokenizer) -> None:
+    replay = encoding(filled(40), tokenizer, max_kept_pictures=50)
+    assert replay.keeps_pictures and draw(replay, has_pictures=True).pictures is not None
+    replay.replay.append(episode(11, seed=1))
+    assert not replay.keeps_pictures and draw(replay, has_pictures=True).pictures is None
+    whole = encoding(filled(CAPACITY), tokenizer, max_kept_pictures=CAPACITY)
+    whole.replay.append(episode(20, seed=1))
+    assert whole.keeps_pictures, "the oldest make room for the newest"
 
 
 def decodings(replay: EncodedReplay, seeds: list[int]) -> int:
@@ -226,14 +231,11 @@ def decodings(replay: EncodedReplay, seeds: list[int]) -> int:
     return sum(counts)
 
 
-def test_pictures_are_decoded_once_while_nothing_changes_and_only_as_many_as_are_wanted(
-    tokenizer: Tokenizer,
-) -> None:
+def test_pictures_are_decoded_once_while_nothing_changes_and_only_if_wanted(tokenizer: Tokenizer) -> None:
     replay = encoding(filled(2 * FRAMES_AT_ONCE), tokenizer)
     assert [decodings(replay, [0]), decodings(replay, [1, 2])] == [2 * FRAMES_AT_ONCE, 0]
-    partly = encoding(filled(2 * FRAMES_AT_ONCE), tokenizer, max_kept_pictures=FRAMES_AT_ONCE)
-    assert [decodings(partly, [0]), decodings(partly, [1, 2])] == [2 * FRAMES_AT_ONCE, 2 * FRAMES_AT_ONCE]
-    assert decodings(encoding(filled(40), tokenizer), []) == 0
+    unwanted = encoding(filled(40), tokenizer, max_kept_pictures=0)
+    assert decodings(unwanted, [0]) == 0
 
 
 def test_pictures_follow_a_decoder_that_learns_though_tokens_stay(tokenizer: Tokenizer) -> None:
