@@ -208,7 +208,8 @@ def _dispatch(options: argparse.Namespace) -> None:
         pull(remote=options.remote, study=options.study)
         return
     request = _request(options)
-    if not options.force and _is_done(request):
+    is_planned = options.digest is not None  # by Snakemake, which has deleted what was there
+    if not (options.force or is_planned) and _is_done(request):
         return
     # Only now: torch takes seconds, and a wrong name should not have to wait for it.
     import_module(f"irisflow.stages.{request.stage}").run(request)
@@ -226,7 +227,7 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _is_done(request: "RunRequest | StudyRequest") -> bool:
-    """Return whether a stage has nothing to do, and say so. Snakemake deletes a job's outputs first, so it never has."""
+    """Return whether a stage by hand has nothing to do, and say so."""
     from irisflow.progress import say
     from irisflow.stages.current import folder_of, is_current
 

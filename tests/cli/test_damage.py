@@ -225,7 +225,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_old_files_stay(
         "sys.exit(main(sys.argv[1:]))"
     )
     before = snapshot(finished)
-    result = run(finished, sys.executable, "-c", code, *command)
+    result = run(finished, sys.executable, "-c", code, *command, "--force")
     lines = [line for line in result.stderr.splitlines() if line.startswith("irisflow: ")]
     assert result.returncode == 4 and len(lines) == 1 and "no space left" in lines[0], result.stderr
     assert "Traceback" not in result.stderr

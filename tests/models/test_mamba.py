@@ -262,5 +262,5 @@ def test_there_are_as_many_layers_as_weigh_what_a_transformers_do(
 
 
 def test_attention_within_blocks_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'block_causal' is not possible with the backbone mamba"):
+    with pytest.raises(ConfigError, match="the backbone mamba has no 'block_causal'"):
         build(attention="block_causal")

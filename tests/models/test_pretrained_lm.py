@@ -366,7 +366,7 @@ def test_a_checkpoint_holds_the_whole_language_model(folders: dict[str, Path]) -
         ({"max_tokens": 65}, "max_blocks: a window of 65 tokens .* exceeds the 64 positions"),
         ({"num_layers": 4}, "backbone.num_layers: 4 of the blocks .* Allowed: 1 to 3"),
         ({"mode": "half"}, "backbone.mode: 'half' does not exist. Allowed: full, frozen, lora"),
-        ({"attention": "block_causal"}, "world_model.attention: 'block_causal' was given"),
+        ({"attention": "block_causal"}, "the backbone pretrained_lm has no 'block_causal'"),
     ],
 )
 def test_what_a_user_can_set_wrong_is_one_line(

@@ -185,7 +185,7 @@ def test_a_token_far_out_is_retained_as_one_at_the_start() -> None:
     ("change", "message"),
     [
         ({"num_heads": 16}, "16 heads do not divide embed_dim 16 into even widths"),
-        ({"attention": "block_causal"}, "'block_causal' is not possible with the backbone retnet"),
+        ({"attention": "block_causal"}, "the backbone retnet has no 'block_causal'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(change: dict, message: str) -> None:

@@ -51,3 +51,15 @@ def test_weights_are_to_the_bit_those_of_torchs_optimizer(
 
 def test_an_update_does_not_import_torchs_compiler() -> None:
     assert subprocess.run([sys.executable, "-c", PROGRAM], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_an_update_leaves_a_trace_by_which_what_was_made_of_the_weights_is_known_to_be_stale(
+    kind: type[Optimizer],
+) -> None:
+    layer = nn.Linear(4, 3)
+    optimizer = kind(layer.parameters(), lr=0.01)
+    versions = [parameter._version for parameter in layer.parameters()]
+    layer(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    assert all(p._version > before for p, before in zip(layer.parameters(), versions, strict=True))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -65,12 +66,18 @@ def test_tokens_are_kept_while_only_the_decoder_trains(trained: str, num_encoded
     trainer = session_with(trained).trainer
     next(trainer.epochs())
     replay, groups = trainer.encoded_replay, []
-    slots = torch.arange(6)
-    kept = replay._tokens_of(slots).clone()
-    encode = replay._encode
-    replay._encode = lambda group: (groups.append(group), encode(group))  # type: ignore[assignment]
+
+    def drawn() -> torch.Tensor:
+        batch = replay.sample(4, 2, anchor="start", sample_by="step", rng=np.random.default_rng(0))
+        assert batch.tokens is not None
+        return batch.tokens
+
+    kept = drawn()
+    hook = trainer.agent.tokenizer.encoder.register_forward_pre_hook(lambda *_: groups.append(1))
     trainer.components["tokenizer"].train(1, what="test")
-    tokens = replay._tokens_of(slots)
+    groups.clear()  # the update itself encodes, too
+    tokens = drawn()
+    hook.remove()
     assert len(groups) == num_encoded
     assert trained == "all" or torch.equal(tokens, kept)
 

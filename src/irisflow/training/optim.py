@@ -1,4 +1,4 @@
-"""Optimizers, and which parameters decay. IRIS, appendix B. All are torch's fused ones: one pass over the weights."""
+"""Optimizers, and which parameters decay. IRIS, appendix B."""
 
 from collections.abc import Callable
 from inspect import unwrap
@@ -69,7 +69,6 @@ def optimizers(agent: Agent, training: schema.Training) -> dict[str, Optimizer]:
         "actor_critic": Adam(
             nn.Module.parameters(agent.get_submodule("actor_critic")),
             lr=training.actor_critic.learning_rate,
-            fused=True,
         ),
     }
 
@@ -79,13 +78,12 @@ def tokenizer_optimizer(tokenizer: nn.Module, *, learning_rate: float) -> Optimi
     return Adam(
         [parameter for parameter in tokenizer.parameters() if parameter.requires_grad],
         lr=learning_rate,
-        fused=True,
     )
 
 
 def world_model_optimizer(world_model: nn.Module, *, learning_rate: float, weight_decay: float) -> Optimizer:
     """Return the world model's optimizer; Linear weights decay."""
-    return AdamW(decay_groups(world_model, weight_decay=weight_decay), lr=learning_rate, fused=True)
+    return AdamW(decay_groups(world_model, weight_decay=weight_decay), lr=learning_rate)
 
 
 def decay_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
