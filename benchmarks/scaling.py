@@ -123,6 +123,7 @@ def measured(axis: str, what: str, x: int, prepare: Prepare, *, num_threads: int
     receiving, sending = context.Pipe(duplex=False)
     child = context.Process(target=_measure, args=(prepare, num_threads, sending))
     child.start()
+    sending.close()  # the child's end alone is left: if it dies, so does waiting for it
     seconds, num_units, memory = receiving.recv()
     child.join()
     spread = Spread.of(seconds).scaled(1000 / num_units)

@@ -190,6 +190,17 @@ def test_imagination_without_any_past_starts_from_zeros(agent: Agent) -> None:
     assert_close(rollout.logits[:, 0], output.logits)
 
 
+def test_a_segment_of_one_frame_has_no_past_to_burn_in(agent: Agent) -> None:
+    alone = left_padded(time=3)
+    last = Batch(
+        *(getattr(alone, name)[:, -1:] for name in ("observations", "actions", "rewards", "ends", "mask"))
+    )
+    rollout = imagine(agent, last, horizon=2, generator=generator())
+    seen = agent.tokenizer.reconstruct(last.frames[:, -1])
+    output, _ = agent.actor_critic(seen, agent.actor_critic.initial_state(2))
+    assert_close(rollout.logits[:, 0], output.logits)
+
+
 def test_padding_is_not_reconstructed(agent: Agent) -> None:
     batch = left_padded()
     tokens = agent.tokenizer.encode(batch.observations)

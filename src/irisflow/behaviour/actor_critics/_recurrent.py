@@ -59,7 +59,7 @@ class Recurrent(nn.Module):
         """Return the features of each time: views do not wait for the state, so many go through the layers together."""
         pieces = torch.split(views.flatten(0, 1), VIEWS_AT_ONCE)
         features = torch.cat([self._features(piece) for piece in pieces])
-        return features.view(*views.shape[:2], -1).unbind(dim=1)
+        return features.view(*views.shape[:2], features.shape[-1]).unbind(dim=1)
 
     def _features(self, views: Views) -> Float[Tensor, "batch features"]:
         raise NotImplementedError
