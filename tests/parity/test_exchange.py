@@ -86,7 +86,8 @@ def test_only_an_agent_with_the_parts_of_iris_can_be_written() -> None:
     check_is_iris(compositions.values(Choice("smoke", variant="iris")))
     for variant, key in (
         ("backbone_gru", "world_model.backbone.name is gru"), ("quantizer_fsq", "tokenizer.quantizer.name is fsq"),
-        ("policy_on_tokens", "actor_critic.name is cnn_lstm_tokens"), ("reward_symlog_twohot", "world_model.reward.name is symlog"),
+        ("policy_on_tokens", "actor_critic.name is cnn_lstm_tokens"),
+        ("reward_symlog_twohot", "world_model.reward.name is symlog"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=key):
             check_is_iris(compositions.values(Choice("smoke", variant=variant)))
