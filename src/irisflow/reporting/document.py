@@ -158,7 +158,8 @@ def _sections(
         "title": "",
         "blocks": [tables.answer_table(summary), tables.coverage(summary), {"kind": "caveats"}],
     }
-    yield {"title": "Does it learn?", "blocks": list(_random_play_blocks(summary, drawings))}
+    if summary["random_play"]:
+        yield {"title": "Does it learn?", "blocks": list(_random_play_blocks(summary, drawings))}
     needs_block = "No game with reference scores has a run of every variant."
     needs_two = "A comparison needs two variants with runs on the same games and seeds."
     yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
@@ -196,10 +197,8 @@ def _sections(
 
 
 def _random_play_blocks(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:
-    reason = "Random play was not measured: the study's file says how much of it (`random_play: 20`)."
-    yield from _figures(drawings, {"F12": reason})
-    if summary["random_play"]:
-        yield tables.random_play_table(summary)
+    yield from _figures(drawings, {"F12": "No game has both random play and a trained run."})
+    yield tables.random_play_table(summary)
 
 
 def _section(title: str, drawings: Mapping[str, Drawing], wanted: Mapping[str, str]) -> Block:
