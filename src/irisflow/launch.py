@@ -37,7 +37,7 @@ def launch(arguments: list[str]) -> None:
     words = understood(arguments)
     whole, folder = _resumed(words.overrides, words.folder or Path())
     if whole is None:
-        whole, folder = _new(words.overrides), words.folder or _dated_folder()
+        whole, folder = _new(words.overrides), _free(words.folder) if words.folder else _dated_folder()
     game = games.game_of(whole.env.train.id)
     digest = params.digest("train_agent", whole, game, whole.common.seed)
     # Imported by name and only now: torch takes seconds, and a wrong key should not have to wait for it.
@@ -58,6 +58,16 @@ def _new(overrides: list[str]) -> DictConfig:
     if start.path_to_checkpoint is not None:  # read from wherever the run goes on
         start.path_to_checkpoint = str(Path(start.path_to_checkpoint).expanduser().absolute())
     return whole
+
+
+def _free(folder: Path) -> Path:
+    """Return a folder in which no run is yet, else raise ConfigError."""
+    if (folder / "config/trainer.yaml").exists():
+        raise ConfigError(
+            f"hydra.run.dir={folder}: a run is in there already. {folder}/scripts/resume.sh goes on with it; a new run needs"
+            " another folder."
+        )
+    return folder
 
 
 def _dated_folder() -> Path:

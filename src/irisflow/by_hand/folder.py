@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from irisflow.errors import ConfigError, DataError
 from irisflow.params import ROOT
+from irisflow.provenance import git_state
 from irisflow.storage import json_bytes, space_errors, write_atomically
 
 CODE = ("src/irisflow", "src/main.py", "params", "scripts")
@@ -30,7 +31,7 @@ class RunFolder:
 
     @property
     def origin(self) -> Path:
-        """Where the first weights came from."""
+        """Where the code and the first weights came from."""
         return self.path / "config/origin.json"
 
     @property
@@ -77,17 +78,17 @@ class RunFolder:
                 f"{self.path.absolute()} is no run folder (no config/trainer.yaml). Name one of outputs/, or change into it."
             )
 
-    def write_origin(self, record: dict[str, Any]) -> None:
-        """Keep where the first weights came from."""
-        write_atomically(self.origin, json_bytes(record))
+    def write_origin(self, weights: dict[str, Any]) -> None:
+        """Keep where the code and the first weights came from."""
+        write_atomically(self.origin, json_bytes({"weights": weights, "git": git_state()}))
 
-    def read_origin(self) -> dict[str, Any]:
-        """Return what `write_origin` kept. Raises DataError if that is missing or damaged."""
+    def read_origin(self) -> dict[str, dict[str, Any]]:
+        """Return what `write_origin` kept: `weights` and `git`. Raises DataError if that is missing or damaged."""
         try:
             record = json.loads(self.origin.read_bytes())
         except (OSError, ValueError):
             record = None
-        if not isinstance(record, dict) or record.keys() != {"sha256", "env_steps", "foreign"}:
+        if not isinstance(record, dict) or record.keys() != {"weights", "git"}:
             raise DataError(
                 f"{self.origin} is missing or damaged. Take it from a copy of the run, or start the run anew."
             )

@@ -36,12 +36,13 @@ def run(whole: DictConfig, *, game: str, digest: str, path: Path) -> None:
     if not whole.common.resume:
         folder.make(whole)
         folder.write_origin(session.origin.record())
+    git = folder.read_origin()["git"]
     with single_writer(path / "checkpoints"), ExitStack() as stack:
         outlets = open_outlets(stack, whole, path, mode=mode, run_id=run_id, device=str(session.device))
         say(f"run folder: {path}")
 
         def publish_agent(name: str, history: History) -> None:
-            files = files_of(session, settings, history, cost, digest)
+            files = files_of(session, settings, history, cost, digest, git=git)
             target = path / "checkpoints" / name
             publish(target, files, kind="agent", digest=digest, about=about(session, identity))
 
@@ -73,6 +74,6 @@ def _prepared(whole: DictConfig, folder: RunFolder, *, scale: str, game: str) ->
     """Return a trainer. That of a run which goes on gets its weights from the run's checkpoint and from nowhere else."""
     settings = params.stage_settings("train_agent", whole)
     if whole.common.resume and any(folder.resume.glob("generation-*")):
-        origin = Origin.from_record(folder.read_origin())
+        origin = Origin.from_record(folder.read_origin()["weights"])
         return prepare(settings, scale=scale, game=game, origin=origin)
     return prepare(settings, scale=scale, game=game)

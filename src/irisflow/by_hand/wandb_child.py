@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 SECONDS_TO_CONNECT = 3.0
-SECONDS_TO_BEGIN = 60.0
+SECONDS_TO_BEGIN = 20.0
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 

@@ -24,7 +24,7 @@ from irisflow.training.metrics import Metrics
 
 BASE_URL = "https://api.wandb.ai"
 SECONDS_TO_FINISH = 30.0
-SECONDS_BEYOND = 15.0  # after which the process is ended: what it has is on disk
+SECONDS_BEYOND = 35.0  # for beginning and for offline files; then the process is ended: what it has is on disk
 NO_LOGIN = "Weights & Biases: off, there is no login (`wandb login`, or wandb.mode=offline); metrics.jsonl has all numbers"
 MODES = ("online", "offline", "disabled")
 

@@ -1,5 +1,6 @@
 """What both doors do to train one agent: build, initialise, drive, and turn the result into files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,18 @@ def weights_of(agent: Agent) -> bytes:
 
 
 def files_of(
-    session: Session, settings: schema.Settings, history: History, cost: Cost, digest: str
+    session: Session,
+    settings: schema.Settings,
+    history: History,
+    cost: Cost,
+    digest: str,
+    *,
+    git: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """Return the files of a trained agent's artefact by name, all but its learning curve."""
+    """Return the files of a trained agent's artefact by name, all but its learning curve.
+
+    `git` is the state of the checkout that the code was copied from, where that is not the one around the working directory.
+    """
     trainer, device = session.trainer, str(session.device)
     parameters = {
         name: sum(parameter.numel() for parameter in part.parameters())
@@ -72,7 +82,7 @@ def files_of(
         device=device,
         num_threads=settings.common.num_threads,
     )
-    source["inputs"] = session.origin.sha256
+    source |= {**(git or {}), "inputs": session.origin.sha256}
     if session.origin.foreign is not None:
         source["initial_weights"] = session.origin.foreign.record()
     return {
