@@ -87,8 +87,9 @@ def test_quoted_plans_are_made(arguments: list[str], tmp_path: Path) -> None:
 
 
 def test_the_page_of_all_keys_is_current() -> None:
-    page = _make_configuration().page()
-    assert (ROOT / "docs/configuration.md").read_text("utf-8") == page, "run docs/make_configuration.py"
+    module = _make_configuration()
+    for target, page in ((module.TARGET, module.page()), (module.IRIS_TARGET, module.iris_page())):
+        assert target.read_text("utf-8") == page, "run docs/make_configuration.py"
 
 
 def test_the_page_of_all_keys_marks_only_keys_that_exist() -> None:
@@ -101,7 +102,25 @@ def test_the_page_of_all_keys_marks_only_keys_that_exist() -> None:
 def test_nothing_reads_the_keys_that_are_said_to_have_no_effect() -> None:
     readers = [path for path in (ROOT / "src").rglob("*.py") if path.name != "schema.py"]
     code = "\n".join(path.read_text("utf-8") for path in readers)
-    for word in ("num_episodes_to_save", "save_reconstructions", "evaluation.actor_critic", "datasets.test"):
+    for word in (
+        "test.stop_after_epochs",
+        "test.config.burn_in",
+        "datasets.train.max_num",
+        "datasets.test.max_ram",
+    ):
+        assert word not in code
+
+
+def test_no_stage_of_the_pipeline_reads_the_keys_of_a_run_by_hand() -> None:
+    folders = [path for path in (ROOT / "src/irisflow").iterdir() if path.is_dir() and path.name != "by_hand"]
+    code = "\n".join(path.read_text("utf-8") for folder in folders for path in folder.rglob("*.py"))
+    for word in (
+        "num_episodes_to_save",
+        "save_reconstructions",
+        "evaluation.actor_critic",
+        "whole.wandb",
+        "logging.",
+    ):
         assert word not in code
 
 

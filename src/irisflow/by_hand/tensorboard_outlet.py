@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from irisflow.training.metrics import Metrics
+from irisflow.training.metrics import Metrics, with_duration
 
 
 class TensorBoardOutlet:
@@ -33,7 +33,7 @@ class TensorBoardOutlet:
 
     def write_timings(self, timings: Metrics) -> None:
         """Write what the epoch's phases took."""
-        self.write(timings)
+        self.write(with_duration(timings))
 
     def write_episodes(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write each episode's return, length and actions."""

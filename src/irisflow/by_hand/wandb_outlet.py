@@ -20,11 +20,13 @@ from irisflow.by_hand import wandb_child
 from irisflow.errors import ConfigError
 from irisflow.progress import say
 from irisflow.storage import json_bytes, write_atomically
-from irisflow.training.metrics import Metrics
+from irisflow.training.metrics import Metrics, with_duration
 
 BASE_URL = "https://api.wandb.ai"
 SECONDS_TO_FINISH = 30.0
-SECONDS_BEYOND = 35.0  # for beginning and for offline files; then the process is ended: what it has is on disk
+SECONDS_BEYOND = (
+    35.0  # for beginning and for offline files; then the process is ended: what it has is on disk
+)
 NO_LOGIN = "Weights & Biases: off, there is no login (`wandb login`, or wandb.mode=offline); metrics.jsonl has all numbers"
 MODES = ("online", "offline", "disabled")
 
@@ -95,7 +97,7 @@ class WandbOutlet:
 
     def write_timings(self, timings: Metrics) -> None:
         """Log what the epoch's phases took, as a row of its own: the epoch's numbers do not wait for the checkpoint."""
-        self._rows.put({"row": dict(timings)})
+        self._rows.put({"row": with_duration(timings)})
 
     def write_episodes(self, rows: Sequence[dict[str, Any]]) -> None:
         """Log each episode: number, return, length and the histogram of its actions."""

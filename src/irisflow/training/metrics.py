@@ -23,6 +23,12 @@ class MetricsSink(Protocol):
         """Finish."""
 
 
+def with_duration(timings: Metrics) -> dict[str, float]:
+    """Return what an epoch's phases took, and `duration`: the hours of all of them, as IRIS logs it."""
+    seconds = sum(value for name, value in timings.items() if name.startswith("seconds/"))
+    return {**timings, "duration": seconds / 3600}
+
+
 def json_lines(rows: Sequence[Metrics]) -> bytes:
     """Return rows as JSON lines, keys in their order; not-finite numbers are refused."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
