@@ -53,7 +53,7 @@ def test_it_shows_epoch_phase_losses_returns_rates_time_left_and_memory() -> Non
         "2/8 updates",
         "left",
         "0.25 ▼",
-        "▁█▅",
+        "▁█▄",
         "mean 3",
         "MB",
         "1,600 steps",
