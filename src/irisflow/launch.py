@@ -93,7 +93,8 @@ def _resumed(overrides: list[str], folder: Path) -> tuple[DictConfig | None, Pat
     return params.settings_from_file(folder / "config/trainer.yaml", overrides), folder
 
 
-def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
+def evaluation_parser() -> OneLineParser:
+    """Return the parser of `scripts/eval.py`."""
     parser = OneLineParser(
         prog="python ./scripts/eval.py",
         description="Scores the agent of this run folder as IRIS does: 100 whole games, 25 at once, temperature 0.5.",
@@ -120,7 +121,11 @@ def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
         "--output", type=Path, default=None, help="the JSON file; default: evaluation/AGENT.json here"
     )
     parser.add_argument("--json", action="store_true", help="print the JSON instead of one line")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
+    options = evaluation_parser().parse_args(arguments)
     if not (folder / "config/trainer.yaml").is_file():
         raise ConfigError(
             f"{folder} is no run folder (no config/trainer.yaml). Run the script of one in outputs/."

@@ -164,7 +164,7 @@ def test_a_run_killed_anywhere_goes_on_by_its_own_scripts_to_the_same_bytes(
 
 def test_a_folders_scripts_run_the_folders_code(moved: Path) -> None:
     code = moved / "src/irisflow/by_hand/evaluate.py"
-    code.write_text(code.read_text().replace('": mean return', '": MEAN RETURN'))
+    code.write_text(code.read_text().replace(": mean return", ": MEAN RETURN"))
     code = moved / "src/irisflow/by_hand/run.py"
     code.write_text(code.read_text().replace("run folder: ", "RUN FOLDER: "))
     evaluated = in_folder(moved, sys.executable, "./scripts/eval.py", "--episodes", "2", "--device", "cpu")

@@ -15,14 +15,15 @@ from documentation import ROOT, blocks, commands, documents, tracked
 from dvc.cli import parse_args as parse_dvc
 from snakemake.cli import get_argument_parser
 
-from irisflow import cli, params
+from irisflow import cli, launch, params
+from irisflow.iris_words import understood
 from irisflow.study import load_study
 from irisflow.workflow import CONFIG_KEYS
 
-README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+README, CONTRIBUTING, BY_HAND = ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs/by-hand.md"
 PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in documents()]
 RECORDS = [pytest.param(path, id=path.stem) for path in documents() if path.parent.name == "adr"]
-QUOTED = [(page, words) for page in (README, CONTRIBUTING) for words in commands(page)]
+QUOTED = [(page, words) for page in (README, CONTRIBUTING, BY_HAND) for words in commands(page)]
 COMMANDS = [pytest.param(words, id=f"{page.stem}: {' '.join(words)}") for page, words in QUOTED]
 TARGETS = {"reports/summary.pdf", "datasets", "pretrained", "agents", "scores", "measurements"}
 
@@ -63,12 +64,17 @@ def test_a_quoted_dvc_command_names_stages_that_exist(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "python"])
 def test_a_quoted_run_by_hand_has_a_valid_configuration(words: list[str]) -> None:
+    if words[1] == "./scripts/eval.py":
+        assert launch.evaluation_parser().parse_args(words[2:])
+        return
     assert words[1] == "src/main.py"
-    assert params.settings_from(words[2:]).env.train.id == "BreakoutNoFrameskip-v4"
+    game = params.settings_from(understood(words[2:]).overrides).env.train.id
+    assert game in ("BreakoutNoFrameskip-v4", "ALE/Breakout-v5", "Breakout")
 
 
 def test_no_quoted_command_is_left_unchecked() -> None:
     checked = {"irisflow", "snakemake", "dvc", "python", "pytest", "./check", ".", "true", "uv"}
+    checked |= {f"./scripts/{path.name}" for path in (ROOT / "scripts").glob("*.sh")}
     assert {words[0] for _, words in QUOTED} <= checked
 
 
