@@ -11,6 +11,7 @@ from irisflow import params, schema, variants
 from irisflow.params import Choice
 
 TARGET = Path(__file__).with_name("configuration.md")
+IRIS_TARGET = TARGET.with_name("iris-keys.md")
 LETTERS = {
     "collect": "C",
     "pretrain_tokenizer": "T",
@@ -23,16 +24,23 @@ LETTERS = {
 }
 # Keys of IRIS that are accepted, so that its command lines work, but that change nothing here.
 WITHOUT_EFFECT = (
+    "collection.test.stop_after_epochs",
+    "collection.test.config.burn_in",
+    "env.keymap",
+    "datasets.train.max_num_episodes",
+    "datasets.test.max_ram_usage",
+)
+# Keys of what a run by hand saves and shows: the stage `train_agent` is given them and has no use for them.
+BY_HAND = (
     "collection.train.num_episodes_to_save",
     "collection.test.num_episodes_to_save",
-    "collection.test.stop_after_epochs",
-    "collection.test.config.should_sample",
-    "collection.test.config.burn_in",
     "evaluation.tokenizer.save_reconstructions",
     "evaluation.actor_critic",
-    "env.keymap",
     "datasets.train.name",
-    "datasets.test",
+    "datasets.test.name",
+    "common.resume",
+    "wandb",
+    "logging",
 )
 # Keys that IRIS does not have.
 ADDED = (
@@ -45,6 +53,13 @@ ADDED = (
     "training.world_model.trained",
     "world_model.actions",
     "training.time_limit_is_end",
+    "training.control",
+    "training.tokenizer.learning_rate",
+    "training.tokenizer.stop_after_epochs",
+    "training.world_model.learning_rate",
+    "training.world_model.stop_after_epochs",
+    "training.actor_critic.learning_rate",
+    "training.actor_critic.stop_after_epochs",
     "evaluation.final",
     "evaluation.num_snapshots",
     "evaluation.world_model_quality",
@@ -67,8 +82,12 @@ ADDED = (
     "recording",
     "pretraining",
     "corpus",
+    "logging",
     "scale",
     "variant",
+    "collection.test.stop_after_epochs",
+    "datasets.train.max_num_episodes",
+    "datasets.test.max_ram_usage",
 )
 MEANINGS = {
     "common.epochs": "epochs of a run",
@@ -76,14 +95,14 @@ MEANINGS = {
     "common.do_checkpoint": "keep what a stopped run goes on from, after each epoch",
     "common.seed": "all random streams of a run derive from it; a study gives it",
     "common.sequence_length": "steps of a world-model segment; at most `world_model.max_blocks`",
-    "common.resume": "by hand only: go on with the run whose folder is the working directory",
+    "common.resume": "go on with the run whose folder is the working directory, or `hydra.run.dir`",
     "common.precision": "of training's passes: `bfloat16` is an autocast; weights, codes, losses and play stay float32",
     "common.num_threads": "torch's CPU threads; another count gives other bytes",
     "common.parallel_envs": "test games step in processes of their own; changes speed only",
     "common.cuda_graphs": "on a GPU imagination is recorded once and replayed as one CUDA graph: faster, more memory,"
     " other random numbers",
     "collection.train.num_envs": "must be 1: one environment collects, as in IRIS",
-    "collection.train.num_episodes_to_save": "nothing is saved beside the checkpoint",
+    "collection.train.num_episodes_to_save": "newest training episodes in `media/`, and the best one; 0: none",
     "collection.train.config.epsilon": "probability of a uniformly random action",
     "collection.train.config.burn_in": "past frames that warm up the policy when a call goes on with an open episode",
     "collection.train.config.should_sample": "draw actions; false takes the likeliest",
@@ -92,10 +111,10 @@ MEANINGS = {
     "collection.train.config.num_episodes": "must be null: training collects by steps",
     "collection.train.stop_after_epochs": "last epoch that collects",
     "collection.test.num_envs": "games played at once; changes speed only",
-    "collection.test.num_episodes_to_save": "nothing is saved beside the checkpoint",
+    "collection.test.num_episodes_to_save": "newest test episodes in `media/`, and the best one; 0: none",
     "collection.test.config.epsilon": "as in training",
     "collection.test.config.burn_in": "a test game starts from its beginning",
-    "collection.test.config.should_sample": "test games draw actions",
+    "collection.test.config.should_sample": "draw actions; false takes the likeliest",
     "collection.test.config.temperature": "as in training",
     "collection.test.config.num_steps": "must be null: testing plays whole games",
     "collection.test.config.num_episodes": "games of an evaluation while training, 1 or more",
@@ -129,10 +148,10 @@ MEANINGS = {
     "training.control.world_model": "whether the world model is trained",
     "evaluation.should": "false: no evaluation while training",
     "evaluation.every": "epochs from one evaluation to the next",
-    "evaluation.tokenizer.save_reconstructions": "eight frames are always kept",
-    "evaluation.actor_critic.num_episodes_to_save": "imagined rollouts are not saved",
-    "evaluation.actor_critic.horizon": "imagined rollouts are not saved",
-    "evaluation.actor_critic.start_after_epochs": "imagined rollouts are not saved",
+    "evaluation.tokenizer.save_reconstructions": "a picture after each evaluation in `media/reconstructions`",
+    "evaluation.actor_critic.num_episodes_to_save": "imagined episodes in `media/` after each evaluation; 0: none",
+    "evaluation.actor_critic.horizon": "their steps",
+    "evaluation.actor_critic.start_after_epochs": "the first epoch after this one is the first that has them",
     "evaluation.final.num_episodes": "games of a final score",
     "evaluation.final.num_envs": "games played at once; changes speed only",
     "evaluation.final.temperature": "logits are divided by it",
@@ -155,7 +174,7 @@ MEANINGS = {
     "frame_skip": "emulator frames of an agent step",
     "done_on_life_loss": "a lost life ends the episode; the game goes on in the next",
     "clip_reward": "sign of each frame's reward instead of the reward",
-    "env.keymap": "there is no interactive play",
+    "env.keymap": "`irisflow play` takes its keys from the game's actions",
     "tokenizer.name": "which file of params/tokenizer/; part of the artefact's address",
     "tokenizer.vocab_size": "codes",
     "tokenizer.tokens_per_position": "of the map between encoder and decoder; more than 1 with `residual_vq` only",
@@ -208,16 +227,20 @@ MEANINGS = {
     "initialization.tokenizer": "`pretrained`: from the stage `pretrain_tokenizer`",
     "initialization.world_model": "`pretrained`: from the stage `pretrain_world_model`",
     "datasets.train.max_ram_usage": "of the frames in the replay buffer; beyond it the oldest episodes go",
-    "datasets.train.name": "a label",
-    "datasets.test.max_ram_usage": "test games are not kept",
-    "datasets.test.name": "a label",
+    "datasets.train.name": "what training episodes are called in metrics",
+    "datasets.train.max_num_episodes": "`max_ram_usage` bounds the replay buffer",
+    "datasets.test.max_ram_usage": "one evaluation is in memory at a time",
+    "datasets.test.max_num_episodes": "the newest episodes of an evaluation on which losses are measured; null: all",
+    "datasets.test.name": "what test episodes are called in metrics",
     "recording.num_steps": "agent steps of a recording",
     "recording.policy": "who plays for the recording",
     "pretraining.tokenizer.num_updates": "updates of the stage",
     "pretraining.world_model.num_updates": "updates of the stage",
     "corpus.name": "which recordings pretraining reads: of the game itself, of a pool, of the pool without the game",
     "corpus.games": "the pool: `scale.corpus.games`; none for `own`",
-    "wandb.mode": "by hand only: log to Weights & Biases",
+    "wandb.mode": "`auto`: online where there is a login, else disabled",
+    "logging.display": "`auto`: live on a terminal that is large enough, else lines",
+    "logging.tensorboard": "also write `tensorboard/` in the run folder",
     "wandb.project": "as in Weights & Biases",
     "wandb.entity": "as in Weights & Biases",
     "wandb.name": "as in Weights & Biases",
@@ -247,7 +270,26 @@ a name in *italics* is a key that IRIS does not have. **Stages** are those that 
 T `pretrain_tokenizer`, W `pretrain_world_model`, A `train_agent`, E `evaluate`, R `play_random`,
 H `hold_out`, M `measure_world_model`. A changed value plans these stages again, and what stands on them; except
 {not_in_digest}, which are in no digest.
-A key marked **no effect** is accepted so that IRIS's command lines work. It changes no number.
+A key marked **no effect** is accepted so that IRIS's command lines work. It changes no number. **By hand**: it acts in
+[runs by hand](by-hand.md) only.
+"""
+IRIS_HEAD = """<!-- written by docs/make_configuration.py: change that, or src/irisflow/schema.py, and run it again -->
+# Every key of IRIS, and what it does here
+
+For a [run by hand](by-hand.md). The value is what the launch line gives where it says nothing: IRIS's own at the default
+scale `full`, apart from `common.device` (IRIS: `cuda:0`) and `wandb` (IRIS: `online`, project `iris`). What this project
+adds stands in [configuration.md](configuration.md).
+
+| word of IRIS's command line | here |
+|---|---|
+| `tokenizer=default`, `world_model=default`, `actor_critic=default`, `env=default`, `datasets=default` | IRIS's own: \
+`tokenizer=iris`, `world_model=iris`, `actor_critic=cnn_lstm`, `env=atari` |
+| `KEY._target_=...` | accepted where it names what IRIS builds by default; else refused: parts are \
+chosen by name, `tokenizer=fsq` |
+| `hydra.run.dir=FOLDER` | the run folder, instead of `outputs/YYYY-MM-DD/hh-mm-ss`; with `common.resume=true` the run \
+to go on with |
+| `hydra.output_subdir`, `hydra.job.chdir` | accepted, without effect |
+| `+KEY=VALUE` | as `KEY=VALUE`: there are no keys but those of the schema |
 """
 STUDY = """
 ## Study files
@@ -278,6 +320,22 @@ def page() -> str:
         for key, kind, bounds in leaves(section, whole[section.name], section.name):
             text += _row(key, kind, bounds, OmegaConf.select(whole, key), _readers(key, slices))
     return text + STUDY
+
+
+def iris_page() -> str:
+    """Return the page of the keys that IRIS has."""
+    whole = params.compose(Choice("full"))
+    text = IRIS_HEAD
+    for section in fields(schema.Settings):
+        rows = [
+            (key, OmegaConf.select(whole, key))
+            for key, _, _ in leaves(section, whole[section.name], section.name)
+            if not is_under(key, ADDED)
+        ]
+        if rows:
+            text += f"\n## {section.name}\n\n| key | value | here |\n|---|---|---|\n"
+            text += "".join(f"| `{key}` | {_shown(value)} | {_told(key)} |\n" for key, value in rows)
+    return text
 
 
 def leaves(entry: "Field[Any]", node: Any, key: str) -> Iterator[tuple[str, str, str]]:
@@ -348,8 +406,15 @@ def _has(tree: Any, key: str) -> bool:
 def _row(key: str, kind: str, bounds: str, value: Any, stages: str) -> str:
     name = f"*`{key}`*" if is_under(key, ADDED) else f"`{key}`"
     shown = "" if key in ("scale", "variant") else _shown(value)
-    text = f"**no effect**: {meaning(key)}" if is_under(key, WITHOUT_EFFECT) else meaning(key)
+    text = _told(key)
     return f"| {name} | {kind.replace('|', 'or')} | {bounds} | {shown} | {text} | {stages} |\n"
+
+
+def _told(key: str) -> str:
+    """Return what a key means, and whether it acts everywhere."""
+    if is_under(key, WITHOUT_EFFECT):
+        return f"**no effect**: {meaning(key)}"
+    return f"**by hand**: {meaning(key)}" if is_under(key, BY_HAND) else meaning(key)
 
 
 def _shown(value: Any) -> str:
@@ -362,3 +427,4 @@ def _shown(value: Any) -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(page(), encoding="utf-8")
+    IRIS_TARGET.write_text(iris_page(), encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COPIED = (
-    "Snakefile", "workflow", "params", "profiles", "src", "dvc.yaml", ".dvc", ".dvcignore", ".gitignore",
+    "Snakefile", "workflow", "params", "profiles", "src", "scripts", "dvc.yaml", ".dvc", ".dvcignore", ".gitignore",
     "pyproject.toml", "reports/.gitkeep",
 )  # fmt: skip
 LEFT_OUT = ("__pycache__", "*.pyc", "*.egg-info", "cache", "tmp", "config.local")

@@ -75,6 +75,8 @@ GROUP_PLACES = {
     "reward": "world_model.reward",
 }
 
+_ABSENT = object()
+
 OmegaConf.register_new_resolver(
     "irisflow.product", lambda *factors: math.prod(int(factor) for factor in factors), replace=True
 )
@@ -148,6 +150,40 @@ def settings_from(overrides: list[str]) -> DictConfig:
     settings = checked(_compose(overrides))
     _check_start(settings)
     return settings
+
+
+def settings_from_file(path: Path, overrides: list[str]) -> DictConfig:
+    """Return the configuration that a run wrote down, with a command line's keys changed on top, checked.
+
+    A word that chooses a file of `params/` must name the one that the run was started with. Raises ConfigError.
+    """
+    try:
+        whole = OmegaConf.load(path)
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}.") from None
+    if not isinstance(whole, DictConfig):
+        raise ConfigError(f"{path} is no configuration: it holds {type(whole).__name__}.")
+    _check_groups(overrides)
+    for override in overrides:
+        parsed = OverridesParser.create().parse_override(override)
+        if (PARAMS / parsed.key_or_group).is_dir():
+            _check_same_group(whole, parsed.key_or_group, parsed.value())
+        elif OmegaConf.select(whole, parsed.key_or_group, default=_ABSENT) is _ABSENT:
+            *parents, name = parsed.key_or_group.split(".")
+            allowed = list(OmegaConf.select(whole, ".".join(parents), default={}) if parents else whole)
+            raise ConfigError(f"{parsed.key_or_group} does not exist{nearest(name, map(str, allowed))}.")
+        else:
+            OmegaConf.update(whole, parsed.key_or_group, parsed.value(), force_add=True)
+    return checked(whole)
+
+
+def _check_same_group(whole: DictConfig, group: str, name: Any) -> None:
+    """Raise ConfigError unless a run was started with this file of a group."""
+    found = OmegaConf.select(whole, f"{GROUP_PLACES.get(group, group)}.name")
+    if found != name:
+        raise ConfigError(
+            f"{group}={name}: this run was started with {group}={found}, which stays as it is. Leave the word out."
+        )
 
 
 def stage_settings(stage: str, whole: DictConfig) -> schema.Settings:

@@ -297,6 +297,7 @@ class DatasetSettings:
     """A replay buffer's limit, for example `30G`."""
 
     max_ram_usage: str | None = None
+    max_num_episodes: int | None = bounded(1)
     name: str = MISSING
 
 
@@ -343,13 +344,21 @@ class Corpus:
 class Wandb:
     """Weights & Biases, as IRIS configures it."""
 
-    mode: str = bounded(among=("online", "offline", "disabled"))
+    mode: str = bounded(among=("auto", "online", "offline", "disabled"))
     project: str = MISSING
     entity: str | None = None
     name: str | None = None
     group: str | None = None
     tags: list[str] | None = None
     notes: str | None = None
+
+
+@dataclass
+class Logging:
+    """What a run by hand shows and writes beside `metrics.jsonl` and Weights & Biases."""
+
+    display: str = bounded(among=("auto", "live", "lines"))
+    tensorboard: bool = MISSING
 
 
 @dataclass
@@ -370,6 +379,7 @@ class Settings:
     pretraining: Pretraining = field(default_factory=Pretraining)
     corpus: Corpus = field(default_factory=Corpus)
     wandb: Wandb = field(default_factory=Wandb)
+    logging: Logging = field(default_factory=Logging)
     scale: dict[str, Any] = MISSING
     variant: dict[str, Any] = MISSING
 

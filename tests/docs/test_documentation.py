@@ -15,14 +15,15 @@ from documentation import ROOT, blocks, commands, documents, tracked
 from dvc.cli import parse_args as parse_dvc
 from snakemake.cli import get_argument_parser
 
-from irisflow import cli, params
+from irisflow import cli, launch, params
+from irisflow.iris_words import understood
 from irisflow.study import load_study
 from irisflow.workflow import CONFIG_KEYS
 
-README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+README, CONTRIBUTING, BY_HAND = ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs/by-hand.md"
 PAGES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in documents()]
 RECORDS = [pytest.param(path, id=path.stem) for path in documents() if path.parent.name == "adr"]
-QUOTED = [(page, words) for page in (README, CONTRIBUTING) for words in commands(page)]
+QUOTED = [(page, words) for page in (README, CONTRIBUTING, BY_HAND) for words in commands(page)]
 COMMANDS = [pytest.param(words, id=f"{page.stem}: {' '.join(words)}") for page, words in QUOTED]
 TARGETS = {"reports/summary.pdf", "datasets", "pretrained", "agents", "scores", "measurements"}
 
@@ -63,12 +64,17 @@ def test_a_quoted_dvc_command_names_stages_that_exist(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "python"])
 def test_a_quoted_run_by_hand_has_a_valid_configuration(words: list[str]) -> None:
+    if words[1] == "./scripts/eval.py":
+        assert launch.evaluation_parser().parse_args(words[2:])
+        return
     assert words[1] == "src/main.py"
-    assert params.settings_from(words[2:]).env.train.id == "BreakoutNoFrameskip-v4"
+    game = params.settings_from(understood(words[2:]).overrides).env.train.id
+    assert game in ("BreakoutNoFrameskip-v4", "ALE/Breakout-v5", "Breakout")
 
 
 def test_no_quoted_command_is_left_unchecked() -> None:
     checked = {"irisflow", "snakemake", "dvc", "python", "pytest", "./check", ".", "true", "uv"}
+    checked |= {f"./scripts/{path.name}" for path in (ROOT / "scripts").glob("*.sh")}
     assert {words[0] for _, words in QUOTED} <= checked
 
 
@@ -87,8 +93,9 @@ def test_quoted_plans_are_made(arguments: list[str], tmp_path: Path) -> None:
 
 
 def test_the_page_of_all_keys_is_current() -> None:
-    page = _make_configuration().page()
-    assert (ROOT / "docs/configuration.md").read_text("utf-8") == page, "run docs/make_configuration.py"
+    module = _make_configuration()
+    for target, page in ((module.TARGET, module.page()), (module.IRIS_TARGET, module.iris_page())):
+        assert target.read_text("utf-8") == page, "run docs/make_configuration.py"
 
 
 def test_the_page_of_all_keys_marks_only_keys_that_exist() -> None:
@@ -101,7 +108,25 @@ def test_the_page_of_all_keys_marks_only_keys_that_exist() -> None:
 def test_nothing_reads_the_keys_that_are_said_to_have_no_effect() -> None:
     readers = [path for path in (ROOT / "src").rglob("*.py") if path.name != "schema.py"]
     code = "\n".join(path.read_text("utf-8") for path in readers)
-    for word in ("num_episodes_to_save", "save_reconstructions", "evaluation.actor_critic", "datasets.test"):
+    for word in (
+        "test.stop_after_epochs",
+        "test.config.burn_in",
+        "datasets.train.max_num",
+        "datasets.test.max_ram",
+    ):
+        assert word not in code
+
+
+def test_no_stage_of_the_pipeline_reads_the_keys_of_a_run_by_hand() -> None:
+    folders = [path for path in (ROOT / "src/irisflow").iterdir() if path.is_dir() and path.name != "by_hand"]
+    code = "\n".join(path.read_text("utf-8") for folder in folders for path in folder.rglob("*.py"))
+    for word in (
+        "num_episodes_to_save",
+        "save_reconstructions",
+        "evaluation.actor_critic",
+        "whole.wandb",
+        "logging.",
+    ):
         assert word not in code
 
 

@@ -113,10 +113,12 @@ def play_episodes(
     seed: int,
     parallel: bool = False,
     keep_episodes: int = 0,
+    should_sample: bool = True,
 ) -> list[PlayedEpisode]:
     """Return `num_episodes` full games in order, the first `keep_episodes` of them with their steps.
 
-    Actions are drawn from the logits divided by `temperature`, uniformly with probability `epsilon`. Game i
+    Actions are drawn from the logits divided by `temperature`, uniformly with probability `epsilon`;
+    unless `should_sample` the likeliest one is taken instead of drawing from the logits. Game i
     has its own seed and its own random actions, which depend on `seed` and i only: `num_envs` and `parallel`
     change speed, not results (beyond the rounding of batched arithmetic). A free environment takes the next
     game that has not started, and all games are played to their end, so that short ones are not favoured.
@@ -124,7 +126,7 @@ def play_episodes(
     environments = make_environments(settings, min(num_envs, num_episodes), parallel=parallel)
     queue = deque(_Game(i, *_streams(seed, i), is_kept=i < keep_episodes) for i in range(num_episodes))
     try:
-        games = _play(player, environments, queue, temperature, epsilon)
+        games = _play(player, environments, queue, temperature if should_sample else None, epsilon)
         played = dict(progress(games, what="playing", unit="episode", total=num_episodes))
     finally:
         environments.close()
@@ -137,7 +139,11 @@ def _streams(seed: int, index: int) -> tuple[int, np.random.Generator]:
 
 
 def _play(
-    player: Player, environments: Environments, queue: deque[_Game], temperature: float, epsilon: float
+    player: Player,
+    environments: Environments,
+    queue: deque[_Game],
+    temperature: float | None,
+    epsilon: float,
 ) -> Iterator[tuple[int, PlayedEpisode]]:
     """Yield the index and the result of each game as it ends."""
     in_play: dict[int, _Game] = {env: queue.popleft() for env in range(environments.num_envs)}
@@ -176,13 +182,13 @@ def _start(environments: Environments, games: dict[int, _Game]) -> UInt8[np.ndar
 
 
 def _draw(
-    logits: Float[np.ndarray, " actions"], temperature: float, epsilon: float, rng: np.random.Generator
+    logits: Float[np.ndarray, " actions"], temperature: float | None, epsilon: float, rng: np.random.Generator
 ) -> int:
-    """Return an action drawn by the Gumbel-max rule."""
+    """Return an action drawn by the Gumbel-max rule; without a temperature the likeliest one."""
     noise = rng.gumbel(size=len(logits))
     if epsilon and rng.random() < epsilon:
         return int(rng.integers(len(logits)))
-    return int(np.argmax(logits / temperature + noise))
+    return int(np.argmax(logits if temperature is None else logits / temperature + noise))
 
 
 def _record(game: _Game, observation: UInt8[np.ndarray, "3 height width"], action: int) -> None:

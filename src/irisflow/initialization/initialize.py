@@ -1,26 +1,39 @@
 """Where an agent's weights come from before training: random, pretrained parts, or a checkpoint named by path."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from irisflow import games, paths, schema
 from irisflow.behaviour.agent import Agent
 from irisflow.errors import DataError
 from irisflow.initialization.foreign import Loaded, load_foreign
 from irisflow.initialization.weights import load_weights
+from irisflow.storage import sha256_of
 
 PARTS = ("tokenizer", "world_model", "actor_critic")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights came from: files, and the environment steps that were spent on making them."""
+    """Where weights came from: the sha256 of files by path, and the environment steps that were spent on making them."""
 
-    files: list[Path]
+    sha256: dict[str, str]
     env_steps: int
     foreign: Loaded | None = (
         None  # what a checkpoint of another program gave; the steps that made it are not known
     )
+
+    def record(self) -> dict[str, Any]:
+        """Return this as JSON-able data."""
+        return {**asdict(self), "foreign": self.foreign.record() if self.foreign else None}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """Return what `record` was called on."""
+        foreign = record["foreign"]
+        loaded = Loaded(**{**foreign, "path": Path(foreign["path"])}) if foreign else None
+        return cls(dict(record["sha256"]), int(record["env_steps"]), loaded)
 
 
 def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str, seed: int) -> Origin:
@@ -51,7 +64,8 @@ def initialize(agent: Agent, settings: schema.Settings, *, scale: str, game: str
             for part, module in parts.items():
                 load_weights(module, path, kind="agent", part=part)
         used.append(path if path.is_file() else path / "agent.safetensors")
-    return Origin(used, sum(recorded.values()), foreign)
+    sha256 = {str(path): sha256_of(path) for path in used}
+    return Origin(sha256, sum(recorded.values()), foreign)
 
 
 def initial_folders(settings: schema.Settings, *, scale: str, game: str, seed: int) -> list[tuple[str, Path]]:

@@ -1,5 +1,6 @@
 """What both doors do to train one agent: build, initialise, drive, and turn the result into files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,11 @@ class Session:
     device: torch.device
 
 
-def prepare(settings: schema.Settings, *, scale: str, game: str) -> Session:
-    """Return a trainer with an initialised agent. Raises DataError where initial weights are missing or do not fit."""
+def prepare(settings: schema.Settings, *, scale: str, game: str, origin: Origin | None = None) -> Session:
+    """Return a trainer with an initialised agent. Raises DataError where initial weights are missing or do not fit.
+
+    With an `origin`, where the weights of a run that goes on once came from, none are loaded: its checkpoint has them.
+    """
     seed = settings.common.seed
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     environment = make_environment(settings.env.train)
@@ -39,7 +43,8 @@ def prepare(settings: schema.Settings, *, scale: str, game: str) -> Session:
     agent = build_agent(
         settings, num_actions=environment.num_actions, full_action_ids=environment.full_action_ids
     )
-    origin = initialize(agent, settings, scale=scale, game=game, seed=seed)
+    if origin is None:
+        origin = initialize(agent, settings, scale=scale, game=game, seed=seed)
     return Session(agent, Trainer(agent, environment, settings, device=device), origin, device)
 
 
@@ -49,9 +54,18 @@ def weights_of(agent: Agent) -> bytes:
 
 
 def files_of(
-    session: Session, settings: schema.Settings, history: History, cost: Cost, digest: str
+    session: Session,
+    settings: schema.Settings,
+    history: History,
+    cost: Cost,
+    digest: str,
+    *,
+    git: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """Return the files of a trained agent's artefact by name, all but its learning curve."""
+    """Return the files of a trained agent's artefact by name, all but its learning curve.
+
+    `git` is the state of the checkout that the code was copied from, where that is not the one around the working directory.
+    """
     trainer, device = session.trainer, str(session.device)
     parameters = {
         name: sum(parameter.numel() for parameter in part.parameters())
@@ -64,10 +78,11 @@ def files_of(
         "train_agent",
         digest,
         seeds={"run": settings.common.seed},
-        inputs=session.origin.files,
+        inputs=[],
         device=device,
         num_threads=settings.common.num_threads,
     )
+    source |= {**(git or {}), "inputs": session.origin.sha256}
     if session.origin.foreign is not None:
         source["initial_weights"] = session.origin.foreign.record()
     return {

@@ -142,9 +142,13 @@ class Tokenizer(nn.Module):
     @torch.no_grad()
     def decode(self, tokens: Int64[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch 3 height width"]:
         """Return images in [0, 1]."""
-        codes = self.embed(tokens.reshape(-1, self.tokens_per_frame))
-        images = (self._images(codes).float() + 1).div(2).clamp(0, 1)
+        images = self.draw(self.embed(tokens.reshape(-1, self.tokens_per_frame)))
         return images.reshape(*tokens.shape[:-1], *images.shape[-3:])
+
+    @torch.no_grad()
+    def draw(self, codes: Float[Tensor, "batch embed grid grid"]) -> Float[Tensor, "batch 3 height width"]:
+        """Return images in [0, 1] of maps of codes."""
+        return (self._images(codes).float() + 1).div(2).clamp(0, 1)
 
     def reconstruct(
         self, observations: Float[Tensor, "*batch 3 height width"]

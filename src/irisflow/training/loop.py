@@ -22,6 +22,7 @@ from irisflow.envs.base import Environment
 from irisflow.errors import DataError, EnvironmentFailure
 from irisflow.evaluation.play import PlayedEpisode
 from irisflow.initialization.weights import check_fit
+from irisflow.progress import announce
 from irisflow.randomness import numpy_stream, torch_stream
 from irisflow.records import Loss
 from irisflow.training.checkpoint import as_arrays, optimizer_state, restore_optimizer
@@ -131,6 +132,7 @@ class Trainer:
         return self.open.report
 
     def _do(self, phase: str, epoch: OpenEpoch) -> None:
+        announce(phase, epoch=self.epoch, num_epochs=self.settings.common.epochs)
         if phase == "collect":
             self._collect(epoch.report)
         elif phase == "evaluate":
@@ -302,7 +304,8 @@ class Trainer:
             return
         num_steps = collection.config.num_steps or 0
         with watched(report.usage, "collect", self.device) as usage:
-            results = self.collector.collect(self.policy, num_steps)
+            what = f"epoch {self.epoch}/{self.settings.common.epochs} collect"
+            results = self.collector.collect(self.policy, num_steps, what=what)
             usage.num_steps = num_steps
         self.env_steps += num_steps
         report.env_steps = self.env_steps

@@ -1,13 +1,10 @@
-"""Where a run's numbers go: JSON lines always, Weights & Biases where asked for."""
+"""Where a run's numbers go."""
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from irisflow import schema
-from irisflow.errors import ConfigError
 from irisflow.storage import write_atomically
 
 Metrics = Mapping[str, float | int]
@@ -26,39 +23,10 @@ class MetricsSink(Protocol):
         """Finish."""
 
 
-class WandbSink:
-    """Weights & Biases, in the mode that `wandb.mode` names."""
-
-    def __init__(self, settings: schema.Wandb, *, folder: Path, config: dict[str, Any]) -> None:
-        wandb = importlib.import_module("wandb")
-        try:
-            self.run = wandb.init(
-                mode=settings.mode,
-                project=settings.project,
-                entity=settings.entity,
-                name=settings.name,
-                group=settings.group,
-                tags=list(settings.tags or []),
-                notes=settings.notes,
-                config=config,
-                dir=str(folder),
-            )
-        except (wandb.errors.UsageError, wandb.errors.CommError) as error:
-            raise ConfigError(
-                f"wandb.mode=online: {' '.join(str(error).split())}. Log in with `wandb login`, or use wandb.mode=offline."
-            ) from None
-
-    def write(self, metrics: Metrics) -> None:
-        """Log one epoch."""
-        self.run.log(dict(metrics))
-
-    def write_timings(self, timings: Metrics) -> None:
-        """Log what the epoch's phases took, as a row of its own: the epoch's numbers do not wait for the checkpoint."""
-        self.run.log(dict(timings))
-
-    def close(self) -> None:
-        """Finish the run."""
-        self.run.finish()
+def with_duration(timings: Metrics) -> dict[str, float]:
+    """Return what an epoch's phases took, and `duration`: the hours of all of them, as IRIS logs it."""
+    seconds = sum(value for name, value in timings.items() if name.startswith("seconds/"))
+    return {**timings, "duration": seconds / 3600}
 
 
 def json_lines(rows: Sequence[Metrics]) -> bytes:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from irisflow import faults, interruption, schema
 from irisflow.errors import DataError, DivergedError
 from irisflow.interruption import Interrupted
-from irisflow.progress import say
+from irisflow.progress import announce, say
 from irisflow.provenance import Cost
 from irisflow.training.checkpoint import Checkpoint, Checkpoints
 from irisflow.training.device import computing_context
@@ -19,16 +19,21 @@ from irisflow.training.metrics import MetricsSink
 from irisflow.training.watch import Usage, watched
 
 EpochHook = Callable[["History", Trainer], None]
+ReportHook = Callable[[EpochReport, "History", Trainer], None]
 SAME_COMMAND = "the same command goes on from there"
 
 
 @dataclass
 class History:
-    """All that a run has reported so far: rows of numbers, rows of what phases took, evaluation episodes by step."""
+    """All that a run has reported so far: rows of numbers, rows of what phases took, evaluation episodes by step.
+
+    `episodes` is for whoever adds rows of its own before an epoch is saved; training leaves it empty.
+    """
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     timings: list[dict[str, float]] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    episodes: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, report: EpochReport) -> None:
         """Append one epoch."""
@@ -62,13 +67,16 @@ def train(
     digest: str,
     what: str,
     sinks: Sequence[MetricsSink] = (),
+    before_save: ReportHook | None = None,
     after_epoch: EpochHook | None = None,
     how_to_go_on: str = SAME_COMMAND,
 ) -> History:
     """Return the history of the whole run, of which only the part after the newest checkpoint is done now.
 
-    `checkpoint` is the folder of the run's checkpoints. A request to stop writes one at the next safe point and raises
-    Interrupted, which says where and `how_to_go_on`. Raises DivergedError, naming the last good checkpoint.
+    `checkpoint` is the folder of the run's checkpoints. `before_save` is told of an epoch before sinks are, and may add to
+    the history; a run that was killed and goes on may tell it of the same epoch once more, with the same numbers. A
+    request to stop writes a checkpoint at the next safe point and raises Interrupted, which says where and `how_to_go_on`.
+    Raises DivergedError, naming the last good checkpoint.
     """
     run = _Run(
         trainer,
@@ -80,7 +88,7 @@ def train(
         run.resume(what)
         faults.point("run.resumed")
         try:
-            _epochs(run, settings, what, sinks, after_epoch)
+            _epochs(run, settings, what, sinks, before_save, after_epoch)
         except Interrupted as stop:
             raise Interrupted(stop.request, run.saved_at_stop(how_to_go_on)) from None
         except DivergedError as error:
@@ -126,6 +134,7 @@ class _Run:
     def save_watched(self) -> None:
         """Write a checkpoint after an epoch. It cannot hold what it took itself: the next one does."""
         usage: dict[str, Usage] = {}
+        announce("checkpoint")
         with watched(usage, "checkpoint", self.trainer.device):
             self.save()
         self.history.add_usage("checkpoint", usage["checkpoint"])
@@ -154,6 +163,7 @@ def _epochs(
     settings: schema.Settings,
     what: str,
     sinks: Sequence[MetricsSink],
+    before_save: ReportHook | None,
     after_epoch: EpochHook | None,
 ) -> None:
     """Train the epochs that are left."""
@@ -161,6 +171,8 @@ def _epochs(
     first, start = trainer.epoch, cost.wall_s
     for report in trainer.epochs():
         run.history.add(report)
+        if before_save is not None:
+            before_save(report, run.history, trainer)
         for sink in sinks:
             sink.write(run.history.metrics[-1])
         if run.should_save:

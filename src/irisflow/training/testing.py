@@ -32,6 +32,7 @@ class Tester:
             num_envs=self.settings.collection.test.num_envs,
             temperature=config.temperature,
             epsilon=config.epsilon,
+            should_sample=config.should_sample,
             seed=derived_seed(self.settings.common.seed, "test", epoch),
             parallel=self.settings.common.parallel_envs,
             keep_episodes=config.num_episodes or 0,
@@ -40,7 +41,10 @@ class Tester:
             "test_dataset/return": float(np.mean([episode.score for episode in played])),
             "test_dataset/length": float(np.mean([episode.length for episode in played])),
         }
-        return played, metrics | self._losses(as_dataset(played), epoch)
+        kept = played[
+            -(self.settings.datasets.test.max_num_episodes or 0) :
+        ]  # all of them, where there is no limit
+        return played, metrics | self._losses(as_dataset(kept), epoch)
 
     @torch.no_grad()
     def _losses(self, dataset: ReplayBuffer, epoch: int) -> dict[str, float]:
