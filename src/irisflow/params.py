@@ -157,6 +157,8 @@ def settings_from_file(path: Path, overrides: list[str]) -> DictConfig:
 
     A word that chooses a file of `params/` must name the one that the run was started with. Raises ConfigError.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     try:
         whole = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
