@@ -120,12 +120,35 @@ def _parser() -> argparse.ArgumentParser:
         "bench", help=bench_arguments.PURPOSE, description=f"Bench: {bench_arguments.PURPOSE}."
     )
     bench_arguments.add_arguments(bench)
+    _add_exchange_arguments(commands)
     pull = commands.add_parser("pull", help="fetch results with DVC and tell Snakemake that they are current")
     pull.add_argument("--remote", help="the DVC remote to fetch from; default: DVC's own")
     pull.add_argument(
         "--study", default=None, help="the study whose results come; default: params/workflow.yaml's"
     )
     return parser
+
+
+def _add_exchange_arguments(commands: "argparse._SubParsersAction[OneLineParser]") -> None:
+    purpose = "make a run folder of an agent that IRIS trained"
+    into = commands.add_parser("import-checkpoint", help=purpose, description=f"{purpose.capitalize()}.")
+    into.add_argument("file", nargs="?", type=Path, help="IRIS's last.pt")
+    into.add_argument("--scale", default="full", help="its sizes (params/scale/); default: full, IRIS's own")
+    into.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="change one key")
+    into.add_argument("--game", required=True, help="the game that the agent plays")
+    into.add_argument("--released", action="store_true", help="fetch the agent that IRIS's authors released")
+    into.add_argument(
+        "--folder", type=Path, default=None, help="the run folder; default: a dated one in outputs/"
+    )
+    purpose = "write an agent as IRIS's checkpoints are"
+    out = commands.add_parser("export-checkpoint", help=purpose, description=f"{purpose.capitalize()}.")
+    out.add_argument("run", type=Path, help="a run folder, or an agent's folder under results/")
+    out.add_argument(
+        "--agent", choices=("last", "best"), default="last", help="of a run folder; default: last"
+    )
+    out.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="the checkpoint, such as last.pt"
+    )
 
 
 def _add_run_arguments(command: argparse.ArgumentParser, stage: str) -> None:
@@ -202,6 +225,13 @@ def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "bench":
         _bench(options)
         return
+    if options.command == "import-checkpoint":
+        _import_checkpoint(options)
+        return
+    if options.command == "export-checkpoint":
+        exchange = import_module("irisflow.by_hand.exchange")
+        exchange.export_checkpoint(options.run, agent_name=options.agent, output=options.output)
+        return
     if options.command == "pull":
         from irisflow.pull import pull
 
@@ -213,6 +243,19 @@ def _dispatch(options: argparse.Namespace) -> None:
         return
     # Only now: torch takes seconds, and a wrong name should not have to wait for it.
     import_module(f"irisflow.stages.{request.stage}").run(request)
+
+
+def _import_checkpoint(options: argparse.Namespace) -> None:
+    from irisflow.by_hand.folder import dated_folder
+
+    if options.released == (options.file is not None):
+        raise ConfigError("import-checkpoint: name a FILE, or --released without one.")
+    folder = options.folder or dated_folder()
+    exchange = import_module("irisflow.by_hand.exchange")
+    exchange.check_free(folder)
+    file = exchange.released(options.game) if options.released else options.file
+    words = [f"scale={options.scale}", *options.override]
+    exchange.import_checkpoint(file, game=options.game, overrides=words, folder=folder)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -1,13 +1,13 @@
 """The second door: one run by hand with IRIS's command line, in a run folder of its own under `outputs/`."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from irisflow import games, params
+from irisflow.by_hand.folder import dated_folder
 from irisflow.cli import OneLineParser, guarded
 from irisflow.errors import ConfigError
 from irisflow.iris_words import understood
@@ -37,7 +37,7 @@ def launch(arguments: list[str]) -> None:
     words = understood(arguments)
     whole, folder = _resumed(words.overrides, words.folder or Path())
     if whole is None:
-        whole, folder = _new(words.overrides), _free(words.folder) if words.folder else _dated_folder()
+        whole, folder = _new(words.overrides), _free(words.folder) if words.folder else dated_folder()
     game = games.game_of(whole.env.train.id)
     digest = params.digest("train_agent", whole, game, whole.common.seed)
     # Imported by name and only now: torch takes seconds, and a wrong key should not have to wait for it.
@@ -67,16 +67,6 @@ def _free(folder: Path) -> Path:
             f"hydra.run.dir={folder}: a run is in there already. {folder}/scripts/resume.sh goes on with it; a new run needs"
             " another folder."
         )
-    return folder
-
-
-def _dated_folder() -> Path:
-    """Return the path of a run folder that does not exist: a second run of the same second gets a name of its own."""
-    base = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
     return folder
 
 

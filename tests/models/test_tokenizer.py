@@ -121,7 +121,7 @@ def test_lpips_sends_its_gradient_to_the_prediction_only(perceptual: Tokenizer) 
     prediction = (target + 0.1).requires_grad_()
     distance(perceptual)(Pictures(target, prediction)).backward()
     assert prediction.grad is not None and prediction.grad.abs().sum() > 0
-    (network,) = distance(perceptual).unregistered
+    network = distance(perceptual).load()
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -142,7 +142,7 @@ def test_checkpoints_and_optimizers_do_not_see_vgg(perceptual: Tokenizer) -> Non
 
 
 def test_lpips_follows_the_tokenizer_to_another_dtype_and_back(perceptual: Tokenizer) -> None:
-    (network,) = distance(perceptual).unregistered
+    network = distance(perceptual).load()
     perceptual.double()
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float64}
     perceptual.float()
@@ -160,7 +160,7 @@ def test_a_trunk_that_cannot_be_downloaded_is_one_line_with_the_switch(
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with pytest.raises(ResourceError) as caught:
-        lpips.build(lpips.Config(trunk="imagenet"))
+        lpips.build(lpips.Config(trunk="imagenet")).load()
     message = str(caught.value)
     assert "\n" not in message
     assert "`reconstruction=l1`" in message
@@ -174,7 +174,7 @@ def test_a_wrong_trunk_file_is_refused(tmp_path, monkeypatch: pytest.MonkeyPatch
     file.parent.mkdir(parents=True)
     file.write_bytes(b"something else")
     with pytest.raises(DataError, match=r"its sha256 starts with [0-9a-f]{8}, not 397923af"):
-        lpips.build(lpips.Config(trunk="imagenet"))
+        lpips.build(lpips.Config(trunk="imagenet")).load()
 
 
 def test_an_unknown_trunk_is_refused() -> None:

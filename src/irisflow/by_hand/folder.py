@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ class RunFolder:
                 f"{self.origin} is missing or damaged. Take it from a copy of the run, or start the run anew."
             )
         return record
+
+
+def dated_folder() -> Path:
+    """Return the path of a run folder that does not exist: a second run of the same second gets a name of its own."""
+    base = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S")
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -22,7 +22,9 @@ def run(request: RunRequest) -> None:
     with single_writer(work, is_temporary=True):
         replay, steps_recorded = recordings(request)
         seed_everything(request.seed, request.stage)
-        tokenizer = build_tokenizer(settings.tokenizer).to(device)
+        tokenizer = build_tokenizer(settings.tokenizer)
+        tokenizer.load_losses()
+        tokenizer.to(device)
         rng = numpy_stream(request.seed, request.stage)
         training = settings.training.tokenizer
         loss = tokenizer_loss(

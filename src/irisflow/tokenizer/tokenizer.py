@@ -12,7 +12,7 @@ from irisflow.errors import ConfigError
 from irisflow.records import Loss
 from irisflow.tokenizer.nets import Decoder, Encoder, laid_out
 from irisflow.tokenizer.quantizers.base import Quantized, Quantizer
-from irisflow.tokenizer.reconstruction.base import Pictures
+from irisflow.tokenizer.reconstruction.base import NeedsFiles, Pictures
 
 
 def build_tokenizer(settings: schema.Tokenizer | DictConfig) -> "Tokenizer":
@@ -76,6 +76,12 @@ class Tokenizer(nn.Module):
         self.needs_previous = any(getattr(term, "needs_previous", False) for term in reconstruction.values())
         self.vocab_size = quantizer.vocab_size
         self.has_fixed_tokens = False
+
+    def load_losses(self) -> None:
+        """Load what reconstruction terms read from elsewhere, so that a missing file stops a training before it begins."""
+        for term in self.reconstruction.values():
+            if isinstance(term, NeedsFiles):
+                term.load()
 
     def fix_tokens(self) -> None:
         """Keep a frame's tokens and their codes as they are from now on, whatever else is trained.

@@ -78,6 +78,7 @@ class Trainer:
     def __init__(
         self, agent: Agent, environment: Environment, settings: schema.Settings, *, device: torch.device
     ) -> None:
+        agent.tokenizer.load_losses()
         self.agent, self.settings, self.device = agent.to(device).eval(), settings, device
         if settings.training.tokenizer.trained == "decoder":
             agent.tokenizer.fix_tokens()

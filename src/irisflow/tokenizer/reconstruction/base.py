@@ -36,6 +36,15 @@ class ReconstructionTerm(Protocol):
 
 
 @runtime_checkable
+class NeedsFiles(Protocol):
+    """A term with weights that others trained, loaded when they are first wanted."""
+
+    def load(self) -> nn.Module:
+        """Return the network, loaded now if it was not. Raises DataError or ResourceError if its weights cannot be had."""
+        ...
+
+
+@runtime_checkable
 class AdversarialTerm(Protocol):
     """A term with a network of its own that learns beside the tokenizer, by the same optimizer."""
 

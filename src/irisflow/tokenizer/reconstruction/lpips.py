@@ -8,6 +8,7 @@ those of others.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import file_digest
 from importlib.util import find_spec
@@ -41,32 +42,46 @@ class Config:
 
 
 def build(config: Config) -> "PerceptualDistance":
-    """Return the term. Raises ConfigError, DataError or ResourceError if the trunk cannot be had."""
+    """Return the term, its network not yet loaded. Raises ConfigError for a trunk that does not exist."""
     trunks = {"imagenet": imagenet_trunk, "shift_tolerant": shift_tolerant_trunk}
     if config.trunk not in trunks:
         raise ConfigError(f"{KEY}: {config.trunk!r} does not exist. Allowed: {', '.join(trunks)}.")
-    network = frozen_lpips(trunks[config.trunk]())
-    return PerceptualDistance(network, weight=config.weight, has_dropout=config.dropout)
+    trunk = trunks[config.trunk]
+    return PerceptualDistance(lambda: frozen_lpips(trunk()), weight=config.weight, has_dropout=config.dropout)
 
 
 class PerceptualDistance(nn.Module):
-    """LPIPS of image pairs. The frozen network is no submodule: checkpoints and optimizers do not see it."""
+    """LPIPS of image pairs. The frozen network is no submodule: checkpoints and optimizers do not see it.
 
-    def __init__(self, network: nn.Module, *, weight: float, has_dropout: bool) -> None:
+    `make` returns it when it is first wanted: who only plays, evaluates or imports an agent needs none of its weights.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], *, weight: float, has_dropout: bool) -> None:
         super().__init__()
         self.weight = weight
         self.has_dropout = has_dropout
-        self.unregistered = (network,)
+        self._make, self._unregistered = make, list[nn.Module]()
+
+    def load(self) -> nn.Module:
+        """Return the network, loaded now if it was not. Raises DataError or ResourceError if the trunk cannot be had."""
+        if not self._unregistered:
+            self._unregistered.append(self._make())
+        return self._unregistered[0]
 
     def forward(self, pictures: Pictures) -> Float[Tensor, ""]:
         """Return the weighted mean distance of images in [-1, 1]."""
-        (network,) = self.unregistered
+        network = self.load()
+        if (
+            next(network.parameters()).device != pictures.target.device
+        ):  # it was loaded after the tokenizer moved
+            network.to(pictures.target.device)
         network.train(self.training and self.has_dropout)
         distances: Tensor = network(pictures.target, pictures.prediction)
         return self.weight * distances.mean()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PerceptualDistance":
-        self.unregistered[0]._apply(fn)  # type: ignore[no-untyped-call]
+        for network in self._unregistered:
+            network._apply(fn)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
