@@ -33,7 +33,7 @@ STAGES = {
     "hold-out": "record episodes of a trained agent to measure world models on",
     "measure-world-model": "measure an agent's tokenizer and world model on held-out episodes",
     "aggregate": "compute a study's statistics",
-    "report": "write reports/summary.pdf and reports/summary.json",
+    "report": "write the report: reports/summary.pdf, summary.html and summary.json",
 }
 # What names a stage's work, beside game, seed and scale.
 STAGE_GROUPS = {

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from irisflow import params, paths
+from irisflow import compositions, paths
 from irisflow.errors import DamageError, DataError
 from irisflow.params import Choice
 from irisflow.progress import say
@@ -61,7 +61,7 @@ def planned_digest(folder: Path, overrides: Sequence[str]) -> str | None:
     names = dict(address[1])
     game, seed, scale = names.pop("game"), int(names.pop("seed")), names.pop("scale")
     choice = Choice(scale, overrides=tuple(overrides), **names)
-    return params.planned_digest(STAGES[address[0]], choice, game, seed)
+    return compositions.planned_digest(STAGES[address[0]], choice, game, seed)
 
 
 def check_made_as_planned(artefact: Artefact, overrides: Sequence[str], *, is_planned: bool) -> None:

@@ -8,16 +8,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -160,6 +157,8 @@ def settings_from_file(path: Path, overrides: list[str]) -> DictConfig:
 
     A word that chooses a file of `params/` must name the one that the run was started with. Raises ConfigError.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     try:
         whole = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -198,16 +197,16 @@ def stage_settings(stage: str, whole: DictConfig) -> schema.Settings:
 
 def stage_slice(stage: str, whole: DictConfig) -> dict[str, Any]:
     """Return the part of a configuration that a stage reads, as plain data."""
+    return slice_of(stage, cast(dict[str, Any], OmegaConf.to_container(whole)))
+
+
+def slice_of(stage: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration, given as plain data, that a stage reads. The configuration stays as it is."""
     wanted = [key for key in STAGE_KEYS[stage] if not key.startswith("~")]
     dropped = [key[1:] for key in STAGE_KEYS[stage] if key.startswith("~")]
-    plain = OmegaConf.to_container(
-        OmegaConf.masked_copy(whole, sorted({key.split(".")[0] for key in wanted}))
-    )
-    assert isinstance(plain, dict)
-    tree = cast(dict[str, Any], plain)
     sliced: dict[str, Any] = {}
     for key in wanted:
-        _put(sliced, key, _get(tree, key))
+        _put(sliced, key, deepcopy(_get(tree, key)))
     for key in dropped:
         _drop(sliced, key)
     return sliced
@@ -215,12 +214,22 @@ def stage_slice(stage: str, whole: DictConfig) -> dict[str, Any]:
 
 def digest(stage: str, whole: DictConfig, *identity: str | int) -> str:
     """Return 16 hex digits that change if and only if the stage's keys, code or identity (game, seed) change."""
-    return _with_identity(_stage_digest(stage, whole), *identity)
+    return with_identity(digest_of_slice(stage, stage_slice(stage, whole)), *identity)
 
 
-def planned_digest(stage: str, choice: Choice, game: str, seed: int) -> str:
-    """Return what `digest` gives for a choice's configuration. All games and seeds share one composition and one slice."""
-    return _with_identity(_choice_digest(stage, choice), game, seed)
+def with_identity(slice_digest: str, *identity: str | int) -> str:
+    """Return the digest of a stage for a run, from that of its slice."""
+    return hashlib.sha256(json.dumps([slice_digest, *identity]).encode()).hexdigest()[:16]
+
+
+def digest_of_slice(stage: str, sliced: dict[str, Any]) -> str:
+    """Return the sha256 of a stage's code and slice; strips the slice of what decides no number, and of the run."""
+    # The run's identity (game and seed) is hashed beside this, so that it is composed once for all of them.
+    identity = ("common.seed", "env.train.id", "env.test.id", "env.keymap")
+    for key in (*NOT_IN_DIGEST, *identity):
+        _drop(sliced, key)
+    code = source.digest(f"irisflow.stages.{stage}", *part_modules(sliced))
+    return hashlib.sha256((json.dumps(sliced, sort_keys=True) + code).encode()).hexdigest()
 
 
 def digest_of_values(stage: str, values: Mapping[str, Any]) -> str:
@@ -233,26 +242,6 @@ def to_yaml(settings: schema.Settings | DictConfig) -> str:
     """Return a configuration as YAML, without the keys that are not filled in."""
     plain = _filled(OmegaConf.to_container(cast(DictConfig, settings)))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def _with_identity(stage_digest: str, *identity: str | int) -> str:
-    return hashlib.sha256(json.dumps([stage_digest, *identity]).encode()).hexdigest()[:16]
-
-
-@cache
-def _choice_digest(stage: str, choice: Choice) -> str:
-    return _stage_digest(stage, compose(choice))
-
-
-def _stage_digest(stage: str, whole: DictConfig) -> str:
-    sliced = stage_slice(stage, whole)
-    for key in NOT_IN_DIGEST:
-        _drop(sliced, key)
-    # The run's identity (game and seed) is hashed beside this, so that it is composed once for all of them.
-    for key in ("common.seed", "env.train.id", "env.test.id", "env.keymap"):
-        _drop(sliced, key)
-    code = source.digest(f"irisflow.stages.{stage}", *part_modules(sliced))
-    return hashlib.sha256((json.dumps(sliced, sort_keys=True) + code).encode()).hexdigest()
 
 
 def part_modules(tree: Mapping[str, Any] | DictConfig) -> list[str]:
@@ -277,6 +266,10 @@ def _named_variants(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
 
 
 def _compose(overrides: list[str]) -> DictConfig:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
     _check_groups(overrides)
     placed = [_placed(override) for override in overrides]
     try:
@@ -309,6 +302,9 @@ def _placed(override: str) -> str:
 
 def _check_groups(overrides: list[str]) -> None:
     """Raise ConfigError if an override cannot be read, or names a file that `params/` does not have."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     for override in overrides:
         try:
             parsed = OverridesParser.create().parse_override(override)

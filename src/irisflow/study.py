@@ -7,7 +7,7 @@ import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from irisflow import games, params
+from irisflow import compositions, games, params
 from irisflow.errors import ConfigError, nearest
 from irisflow.params import PARAMS, Choice
 
@@ -93,7 +93,7 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: seeds must be 0 or more and statistics.bootstrap_reps 1 or more.")
     for variant in study.variants:
         try:
-            params.compose(study.choice(variant))
+            compositions.values(study.choice(variant))
         except ConfigError as error:
             overrides = f" with overrides {study.overrides}" if study.overrides else ""
             raise ConfigError(f"{where}: variant {variant}{overrides}: {error}") from None

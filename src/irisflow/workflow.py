@@ -6,7 +6,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from irisflow import cards, games, params, paths
+from irisflow import cards, compositions, games, params, paths
 from irisflow.errors import ConfigError
 from irisflow.params import Choice
 from irisflow.study import Study
@@ -180,8 +180,8 @@ class StudyPlan:
 
     def num_gpu_slots(self, *, scale: str) -> int:
         """Return how many of the profile's `gpu` slots a job at this scale takes."""
-        settings = params.compose(Choice(scale, overrides=tuple(self.study.overrides)))
-        return cards.num_slots(str(settings.common.device))
+        values = compositions.values(Choice(scale, overrides=tuple(self.study.overrides)))
+        return cards.num_slots(values["common"]["device"])
 
     def check_names(self, *, game: str, seed: str, **groups: str) -> None:
         """Raise ConfigError unless the game (`any` for a pool), and the file of `params/` that each group names, exist."""
@@ -193,7 +193,7 @@ class StudyPlan:
     def digest(self, stage: str, *, scale: str, game: str, seed: str, **groups: str) -> str:
         """Return the digest of what a stage reads for one game and seed; `groups` name variant, tokenizer, ..."""
         choice = Choice(scale, overrides=tuple(self.study.overrides), **groups)
-        return params.planned_digest(stage, choice, game, int(seed))
+        return compositions.planned_digest(stage, choice, game, int(seed))
 
     def study_digest(self, stage: str) -> str:
         """Return the digest of what `aggregate` or `report` reads of the study itself."""
@@ -201,8 +201,8 @@ class StudyPlan:
 
     @property
     def _should_measure(self) -> bool:
-        settings = params.compose(self.study.choice(self.study.baseline))
-        return bool(settings.evaluation.world_model_quality.should)
+        values = compositions.values(self.study.choice(self.study.baseline))
+        return bool(values["evaluation"]["world_model_quality"]["should"])
 
     @property
     def _cells(self) -> list[tuple[str, int]]:
@@ -214,8 +214,9 @@ class StudyPlan:
         return start.corpus if start.pretrained else None
 
     def _corpus_games(self, scale: str, corpus: str, game: str) -> list[str]:
-        chosen = params.compose(Choice(scale, corpus=corpus, overrides=tuple(self.study.overrides))).corpus
-        return games.corpus_games(chosen.name, chosen.games, game)
+        choice = Choice(scale, corpus=corpus, overrides=tuple(self.study.overrides))
+        chosen = compositions.values(choice)["corpus"]
+        return games.corpus_games(chosen["name"], chosen["games"], game)
 
 
 # A plan asks for these few thousands of times, once a job; reading a composed configuration or a folder takes long.
@@ -233,15 +234,16 @@ class Start:
 
 @cache
 def _start(choice: Choice) -> Start:
-    settings = params.compose(choice)
+    values = compositions.values(choice)
     parts = ("tokenizer", "world_model")
-    pretrained = tuple(part for part in parts if settings.initialization[part] == "pretrained")
-    return Start(settings.tokenizer.name, settings.world_model.name, settings.corpus.name, pretrained)
+    pretrained = tuple(part for part in parts if values["initialization"][part] == "pretrained")
+    tokenizer, world_model, corpus = (str(values[part]["name"]) for part in (*parts, "corpus"))
+    return Start(tokenizer, world_model, corpus, pretrained)
 
 
 @cache
 def _num_threads(choice: Choice) -> int:
-    return int(params.compose(choice).common.num_threads)
+    return int(compositions.values(choice)["common"]["num_threads"])
 
 
 @cache
@@ -256,18 +258,19 @@ def _checked_game(game: str, corpus: str | None) -> str:
 
 def study_values(study: Study, stage: str) -> dict[str, Any]:
     """Return the keys of a study that `aggregate` or `report` reads."""
-    composed = {variant: params.compose(study.choice(variant)) for variant in study.variants}
     if stage == "report":
         return {"name": study.name, "scale": study.scale, "title": study.title}
+    composed = {variant: compositions.values(study.choice(variant)) for variant in study.variants}
+    baseline = composed[study.baseline]
     return {
         "name": study.name,
         "scale": study.scale,
-        "scale_note": params.compose(study.choice(study.baseline)).scale.note,
+        "scale_note": baseline["scale"]["note"],
         "games": study.games,
-        "variants": {name: dict(settings.variant) for name, settings in composed.items()},
+        "variants": {name: values["variant"] for name, values in composed.items()},
         "baseline": study.baseline,
         "seeds": study.seeds,
         "random_play": study.random_play,
-        "world_model_quality": composed[study.baseline].evaluation.world_model_quality.should,
+        "world_model_quality": baseline["evaluation"]["world_model_quality"]["should"],
         "bootstrap_reps": study.statistics.bootstrap_reps,
     }

@@ -25,7 +25,8 @@ WAY = {
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
     """A result of some phases at scale smoke, each run twice."""
-    return measure(Request("smoke", "iris", "cpu", 1, NUM_FRAMES), MEASURED, effort=Effort(0.0, 2, 2))
+    request = Request("smoke", "iris", "cpu", 1, NUM_FRAMES, ("training.world_model.batch_num_samples=3",))
+    return measure(request, MEASURED, effort=Effort(0.0, 2, 2))
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def changed(file: Path, name: str, **changes: Any) -> Path:
 def test_a_result_says_where_and_how_it_was_measured(measured: dict[str, Any]) -> None:
     assert (measured["kind"], measured["schema"], measured["scale"]) == ("irisflow-bench", 1, "smoke")
     assert (measured["variant"], measured["device"], measured["threads"]) == ("iris", "cpu", 1)
+    assert measured["overrides"] == ["training.world_model.batch_num_samples=3"]
+    assert {row["phase"]: row["sizes"] for row in measured["phases"]}["world_model_update"]["batch"] == 3
     assert {"system", "processor", "cores", "memory_gb"} <= measured["machine"].keys()
     assert {"commit", "dirty", "torch", "projected_epoch_s", "projected_atari_100k"} <= measured.keys()
     peaks = measured["peaks"]

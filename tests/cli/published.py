@@ -13,6 +13,7 @@ from irisflow.storage import MANIFEST, json_bytes, manifest_bytes, publish, sha2
 from irisflow.study import Study, load_study
 from irisflow.workflow import StudyPlan
 
+REPORT = ("summary.pdf", "summary.html", "summary.json", "figures/F1.svg")
 RECORDS = ("params.yaml", "cost.json", "provenance.json")
 
 
@@ -22,13 +23,11 @@ def publish_study() -> Study:
     plan = StudyPlan(study)
     for folder in dict.fromkeys(file.parent for file in plan.files):
         _publish(folder, plan, study)
-    for name in ("summary.pdf", "summary.json", "figures/F1.svg"):
+    for name in REPORT:
         path = paths.REPORTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_bytes(path, 300))
-    sha256 = {
-        name: sha256_of(paths.REPORTS / name) for name in ("summary.pdf", "summary.json", "figures/F1.svg")
-    }
+    sha256 = {name: sha256_of(paths.REPORTS / name) for name in REPORT}
     inputs = _hashed([paths.study("smoke", "smoke") / "summary.json", *plan.reconstructions])
     about = {"study": study.name, "scale": study.scale, "inputs": inputs}
     (paths.REPORTS / MANIFEST).write_bytes(manifest_bytes("report", "d" * 16, about, sha256))

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import workspace
-from irisflow import params, paths
+from irisflow import compositions, params, paths
 from irisflow.params import STAGE_KEYS, Choice
 from irisflow.stages.current import is_current
 from irisflow.stages.request import RunRequest
@@ -191,10 +192,10 @@ VARIANTS = ["iris", "iris_pretrained"]
 def test_games_and_seeds_cost_a_plan_no_composition() -> None:
     small = replace(load_study("smoke"), variants=VARIANTS, games=["Pong"], seeds=[0])
     ask_for_all(StudyPlan(small))
-    compositions, slices = params.compose.cache_info().misses, params._choice_digest.cache_info().misses
+    asked, slices = compositions.values.cache_info().misses, compositions._choice_digest.cache_info().misses
     ask_for_all(StudyPlan(replace(small, games=["Pong", "Breakout", "Alien"], seeds=[0, 1, 2])))
-    assert params.compose.cache_info().misses == compositions
-    assert params._choice_digest.cache_info().misses == slices
+    assert compositions.values.cache_info().misses == asked
+    assert compositions._choice_digest.cache_info().misses == slices
 
 
 def ask_for_all(plan: StudyPlan) -> None:
@@ -213,4 +214,39 @@ def test_a_planned_digest_is_that_of_the_composed_configuration(stage: str) -> N
     choice = Choice("smoke", variant="iris", overrides=("training.actor_critic.gamma=0.9",))
     for game, seed in (("Pong", 0), ("Breakout", 3)):
         expected = params.digest(stage, params.compose(choice), game, seed)
-        assert params.planned_digest(stage, choice, game, seed) == expected
+        assert compositions.planned_digest(stage, choice, game, seed) == expected
+
+
+PROBE = """
+import json, sys
+from irisflow import compositions
+from irisflow.params import Choice
+print(json.dumps(compositions.values(Choice("smoke", variant="iris", overrides=tuple(sys.argv[1:])))))
+print("hydra" in sys.modules)
+"""
+
+
+def probe(folder: Path, *overrides: str) -> tuple[dict[str, object], bool]:
+    """Return the values of a composition in a new process, and whether that had to compose them."""
+    printed = workspace.run(folder, sys.executable, "-c", PROBE, *overrides, check=True).stdout.splitlines()
+    return json.loads(printed[0]), printed[1] == "True"
+
+
+@pytest.mark.slow
+def test_a_composition_is_kept_between_processes_until_what_it_stands_on_changes(tmp_path: Path) -> None:
+    for name in ("src", "params"):
+        shutil.copytree(workspace.ROOT / name, tmp_path / name)
+    first, was_composed = probe(tmp_path)
+    assert was_composed and first == OmegaConf.to_container(params.compose(Choice("smoke", variant="iris")))
+    assert probe(tmp_path) == (first, False)
+    changed, was_composed = probe(tmp_path, "training.actor_critic.gamma=0.5")
+    assert was_composed and changed != first
+    for file in (tmp_path / ".cache/compositions").rglob("*.json"):
+        file.write_bytes(file.read_bytes()[:-9])  # torn: composed again
+    assert probe(tmp_path) == (first, True)
+    workspace.edit(tmp_path / "params/scale/smoke.yaml", r"note: .*", "note: another")
+    again, was_composed = probe(tmp_path)
+    assert was_composed and again["scale"]["note"] == "another"  # type: ignore[index]
+    assert len(list((tmp_path / ".cache/compositions").iterdir())) == 1, (
+        "those of the other state are forgotten"
+    )

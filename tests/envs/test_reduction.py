@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irisflow.envs import reduction
 from irisflow.envs.atari import AtariEnvironment
 from irisflow.envs.reduction import Reducer, resize
 
@@ -12,7 +13,9 @@ from irisflow.envs.reduction import Reducer, resize
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_frame_after_another_is_reduced_as_by_itself(data: st.DataObject) -> None:
-    height, width = data.draw(st.sampled_from([(210, 160), (250, 160), (64, 64), (33, 70), (400, 601)]))
+    height, width = data.draw(
+        st.sampled_from([(210, 160), (250, 160), (64, 64), (33, 70), (400, 601), (900, 100)])
+    )
     size = data.draw(st.sampled_from([16, 64, 84]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     reducer, frame = Reducer(size), rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -50,3 +53,33 @@ def test_real_games_are_reduced_exactly(game: str) -> None:
         environment.step(int(action))
         frame = environment.render()
         assert np.array_equal(reducer(frame), resize(frame, 64))
+
+
+def test_rows_with_equal_codes_are_reduced_once_and_the_frame_is_asked_for_only_then() -> None:
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (4, 3), dtype=np.uint8)
+    reducer, codes, asked = Reducer(64), np.zeros((210, 160), np.uint8), []
+
+    def pixels() -> np.ndarray:
+        asked.append(1)
+        return palette[codes]
+
+    for first, code in ((0, 0), (20, 1), (100, 1), (20, 0), (150, 2), (30, 2)):
+        codes[first : first + 8] = code
+        assert np.array_equal(reducer.coded(codes, pixels), resize(palette[codes], 64))
+    assert len(asked) == 5, "twice for the first frame, and once for each row that was not kept"
+
+
+def test_rows_that_are_kept_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduction, "MOST_ROWS_KEPT", 10)
+    reducer, rng = Reducer(64), np.random.default_rng(0)
+    frame = np.zeros((210, 160, 3), np.uint8)
+    for step in range(30):
+        frame[7 * step : 7 * step + 7] = rng.integers(0, 256, (7, 160, 3), dtype=np.uint8)
+        assert np.array_equal(reducer(frame), resize(frame, 64))
+    assert len(reducer._kept) <= 10 + 7
+
+
+@pytest.mark.parametrize("shape", [(210, 160, 3), (250, 160, 3)])
+def test_the_emulators_screens_are_reduced_in_steps_at_the_size_of_iris(shape: tuple[int, int, int]) -> None:
+    assert reduction._is_width_first(shape, 64)

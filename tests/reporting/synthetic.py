@@ -28,7 +28,11 @@ def study(
     *, games: tuple[str, ...], num_variants: int, num_seeds: int, scale: str = "quick", episodes: int = 5
 ) -> StudyDescription:
     """Return a study's description, clearly named synthetic."""
-    variants = [VariantDescription(name, question) for name, question in QUESTIONS.items()][:num_variants]
+    more = {
+        f"quantizer_number_{i}": "One of many arms, to see that tables hold them" for i in range(num_variants)
+    }
+    questions = {**QUESTIONS, **more}
+    variants = [VariantDescription(name, question) for name, question in questions.items()][:num_variants]
     return StudyDescription(
         name=f"synthetic-{len(games)}x{num_seeds}x{num_variants}",
         title="Synthetic study (made-up scores)",

@@ -103,6 +103,23 @@ def test_every_section_comes_in_its_order_on_pages_with_number_stamp_and_study(s
         assert "QUICK: tiny budget, not evidence about Atari 100k" in text and "synthetic-2x2x2" in text
 
 
+def test_eleven_variants_stay_on_the_first_page_and_no_page_is_empty(tmp_path: Path) -> None:
+    description = synthetic.study(games=("Breakout",), num_variants=11, num_seeds=1)
+    measured = synthetic.world_model_of(description)
+    build_report({**summary_of(description, measured=measured), "random_play": {}}, {}, tmp_path)
+    pages = pages_of(tmp_path)
+    first = pages[0]
+    assert all(f"quantizer_number_{i}" in first for i in range(6)) and "1/1" in first
+    assert "There are too few runs to separate any of 10 variants from iris" in first
+    assert "complete: 11 of 11 runs" in first and "Aggregate metrics" in pages[1]
+    assert not any("Does it learn?" in text for text in pages)
+    assert [len([text for text in pages if f"F14{letter}" in text]) for letter in "abc"] == [1, 1, 1]
+    for heading, below in (("World model 2: prediction", "F14a"), ("World model 1: tokenizer", "T8")):
+        assert below in next(text for text in pages if heading in text), (
+            "the heading stands alone on its page"
+        )
+
+
 def test_the_first_page_answers_and_warns(small: Any) -> None:
     text = pages_of(small[2])[0]
     for words in ("There are too few runs to separate fsq from iris", "Before you use these numbers", "2/2"):

@@ -112,9 +112,8 @@ def test_a_world_model_that_is_worse_than_a_copy_is_said_to_be() -> None:
         )
     ]  # fmt: skip
     found = quality([measured(), *ahead])
-    assert "nearer than a copy of the last frame at 0 of 2 horizons" in quality_findings.dynamics(
-        found, found.places[0]
-    )
+    told = quality_findings.dynamics(found, found.places[0], ["iris"])
+    assert "nearer than a copy of the last frame at 0 of 2 horizons" in told
 
 
 def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measurements_is_left_out() -> None:

@@ -27,6 +27,7 @@ rule report:
         PLAN.films,
     output:
         pdf="reports/summary.pdf",
+        html="reports/summary.html",
         json="reports/summary.json",
         manifest="reports/manifest.json",
         figures=directory("reports/figures"),

@@ -18,6 +18,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--phases", nargs="+", default=[], metavar="PHASE", help="only these; a wrong name lists them"
     )
+    command.add_argument(
+        "--override", action="append", default=[], metavar="KEY=VALUE", help="change one key; may be repeated"
+    )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ...")
     command.add_argument("--threads", type=int, default=None, help="of torch on the CPU; default: all cores")
     command.add_argument("--output", type=Path, metavar="FILE", help="write the result as JSON")

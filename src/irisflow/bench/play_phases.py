@@ -73,16 +73,19 @@ def environment(workload: Workload) -> Iterator[Phase]:
 
 @contextmanager
 def environment_processes(workload: Workload) -> Iterator[Phase]:
-    """Steps of several training environments in processes of their own; plainly, of one stack of wrappers, as many."""
+    """Steps of several test environments in processes of their own; plainly, of one stack of wrappers, as many.
+
+    Test games: one that is over starts anew with a seed of its own, in both ways, which loads the cartridge again.
+    """
     num = min(MOST_PROCESSES, max(2, num_cores()))
-    settings = workload.settings.env.train
+    settings = workload.settings.env.test
     fast, slow = _Games(make_environments(settings, num, parallel=True)), _Game(wrapped(GAME, settings))
     try:
         yield Phase(
             lambda: fast.play_randomly(NUM_STEPS),
             "step",
             num * NUM_STEPS,
-            plain=lambda: slow.play(num * NUM_STEPS),
+            plain=lambda: slow.play(num * NUM_STEPS, is_seeded=True),
             sizes={"processes": num},
         )
     finally:
@@ -167,12 +170,12 @@ class _Game:
         self.actions: Any = environment.action_space
         self.environment.reset(seed=SEED)
 
-    def play(self, num_steps: int) -> None:
-        """Make so many steps; an episode that ends is followed by the next."""
+    def play(self, num_steps: int, *, is_seeded: bool = False) -> None:
+        """Make so many steps; an episode that ends is followed by the next, with a seed of its own if `is_seeded`."""
         for _ in range(num_steps):
             _, _, terminated, truncated, _ = self.environment.step(int(self.rng.integers(self.actions.n)))
             if terminated or truncated:
-                self.environment.reset()
+                self.environment.reset(seed=int(self.rng.integers(2**31)) if is_seeded else None)
 
 
 class _Games:

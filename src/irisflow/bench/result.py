@@ -10,7 +10,7 @@ from irisflow.errors import ConfigError, DataError, ResourceError
 KIND, SCHEMA = "irisflow-bench", 1
 Result = dict[str, Any]
 MUST_AGREE = ("schema", "scale")
-SHOULD_AGREE = ("variant", "device", "threads", "torch", "machine")
+SHOULD_AGREE = ("variant", "overrides", "device", "threads", "torch", "machine")
 
 
 def write(result: Mapping[str, Any], path: Path) -> None:

@@ -35,7 +35,14 @@ def run(options: argparse.Namespace) -> None:
     if num_threads < 1:
         raise ConfigError(f"--threads is {num_threads}; allowed: 1 or more.")
     device = choose_device(options.device, num_threads=num_threads)
-    request = Request(options.scale, options.variant, str(device), num_threads, NUM_FRAMES[device.type])
+    request = Request(
+        options.scale,
+        options.variant,
+        str(device),
+        num_threads,
+        NUM_FRAMES[device.type],
+        tuple(options.override),
+    )
     measured_result = measure(request, names, effort=HASTY if options.quick else THOROUGH)
     sys.stdout.write(table.results_text(measured_result) + "\n")
     if options.output is not None:
@@ -84,6 +91,7 @@ def _about(request: Request, peaks: MachinePeaks, device: torch.device, channels
         "schema": result.SCHEMA,
         "scale": request.scale,
         "variant": request.variant,
+        "overrides": list(request.overrides),
         "device": name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -36,13 +36,15 @@ SCHEDULE = (
 
 @dataclass(frozen=True)
 class Request:
-    """What to build: names of params/scale/ and params/variant/, the device's name, threads on the CPU, frames played."""
+    """What to build: names of params/scale/ and params/variant/, the device's name, threads on the CPU, frames played, and
+    keys to change."""
 
     scale: str
     variant: str
     device: str
     num_threads: int
     num_frames: int
+    overrides: tuple[str, ...] = ()
 
     def settings(self) -> schema.Settings:
         """Return the settings of training. Raises ConfigError for a name that does not exist."""
@@ -53,7 +55,9 @@ class Request:
             f"common.device={self.device}",
             f"datasets.train.max_ram_usage={FRAME_MB * (self.num_frames + ROOM) // 1000}M",
         )
-        choice = Choice(self.scale, variant=self.variant, overrides=(*SCHEDULE, *own, *self._trunk()))
+        choice = Choice(
+            self.scale, variant=self.variant, overrides=(*SCHEDULE, *own, *self._trunk(), *self.overrides)
+        )
         return params.stage_settings("train_agent", params.compose(choice))
 
     def _trunk(self) -> tuple[str, ...]:

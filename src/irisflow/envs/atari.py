@@ -50,6 +50,7 @@ class AtariEnvironment(Environment):
         self._limits = (max_episode_steps, noop_max, frame_skip)
         self._ends_with_life, self._clips_reward = done_on_life_loss, clip_reward
         self._screen = np.empty((*self._ale.getScreenDims(), 3), np.uint8)
+        self._codes = np.empty(self._ale.getScreenDims(), np.uint8)  # numbers of colours
         self._reduce = Reducer(size)
         self._last_two = np.zeros((2, size, size, 3), np.uint8)
         self._observation = np.zeros((3, size, size), np.uint8)
@@ -179,7 +180,7 @@ class AtariEnvironment(Environment):
                 self._last_two[frame - frame_skip + 2] = self._resized()
             if ended:
                 break
-        return _channel_first(self._last_two.max(axis=0)), total, ended
+        return _channel_first(np.maximum(*self._last_two)), total, ended
 
     def _advance(self, action: int) -> tuple[float, Ended]:
         """Return the reward and end of one emulator frame."""
@@ -196,7 +197,8 @@ class AtariEnvironment(Environment):
         return self._screen
 
     def _resized(self) -> UInt8[np.ndarray, "size size 3"]:
-        return self._reduce(self._draw())
+        self._ale.getScreen(self._codes)
+        return self._reduce.coded(self._codes, self._draw)
 
     def _info(self) -> Info:
         return {"lives": self._lives, "frames": self._frames, "is_game_over": self._is_game_over}

@@ -1,4 +1,4 @@
-"""The report: `summary.pdf`, `summary.json` and the figures, built from one summary, put in place at once."""
+"""The report: `summary.pdf`, `summary.html`, `summary.json`, the figures, built from one summary, put in place at once."""
 
 # ruff: noqa: RUF001  (typographic signs in printed text)
 
@@ -17,11 +17,13 @@ from irisflow.reporting import findings, quality_findings, tables
 from irisflow.reporting.drawing import Drawing, save
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
+from irisflow.reporting.interactive import tag
+from irisflow.reporting.page import page
 from irisflow.reporting.phases import phases_table
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
-from irisflow.reporting.style import Summary, drawing_style, looks, number, variant_names
+from irisflow.reporting.style import Look, Summary, drawing_style, looks, number, variant_names
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
@@ -51,7 +53,7 @@ def build_report(
     *,
     films: Mapping[Key, Path] | None = None,
 ) -> None:
-    """Write `summary.pdf`, `summary.json` and `figures/` into `output_dir`, once all is built.
+    """Write `summary.pdf`, `summary.html`, `summary.json` and `figures/` into `output_dir`, once all is built.
 
     `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
     `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
@@ -64,12 +66,18 @@ def build_report(
     with tempfile.TemporaryDirectory(prefix=".report-", dir=output_dir) as folder:
         building = Path(folder)
         (building / "figures").mkdir()
-        drawings = draw_all(summary)
+        drawings, styles = draw_all(summary), looks(summary)
         for drawing in drawings.values():
+            tag(drawing.figure, styles)
             save(drawing, building / "figures")
-        content = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
-        _write_json(building / "summary.json", content)
-        _typeset(summary, drawings, pictures, building)
+        told = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
+        _write_json(building / "summary.json", told)
+        _draw_markers(styles, building / "page")
+        content = {**_frame(summary), "sections": list(_sections(summary, drawings, pictures, building))}
+        numbers = (building / "summary.json").read_bytes()
+        text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
+        (building / "summary.html").write_text(text, encoding="utf-8")
+        _typeset(content, building)
         _put_in_place(building, output_dir)
 
 
@@ -85,26 +93,29 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _typeset(summary: Summary, drawings: Mapping[str, Drawing], pictures: Pictures, building: Path) -> None:
-    """Compile the PDF in a folder of its own inside `building`, which is removed afterwards."""
-    page = building / "page"
-    page.mkdir()
-    shutil.copyfile(TEMPLATE, page / "summary.typ")
-    for index, look in enumerate(looks(summary).values()):
+def _draw_markers(styles: Mapping[str, Look], folder: Path) -> None:
+    """Write each variant's marker as a picture to stand before its name."""
+    folder.mkdir()
+    for index, look in enumerate(styles.values()):
         with drawing_style():
             marker_figure(look).savefig(
-                page / f"marker-{index}.svg", metadata={"Date": None}, transparent=True
+                folder / f"marker-{index}.svg", metadata={"Date": None}, transparent=True
             )
-    sections = list(_sections(summary, drawings, pictures, building))
-    _write_json(page / "page.json", {**_frame(summary), "sections": sections})
+
+
+def _typeset(content: Mapping[str, Any], building: Path) -> None:
+    """Compile the PDF in the markers' folder, which is removed afterwards."""
+    folder = building / "page"
+    shutil.copyfile(TEMPLATE, folder / "summary.typ")
+    _write_json(folder / "page.json", content)
     pdf = typst.compile(
-        str(page / "summary.typ"),
+        str(folder / "summary.typ"),
         root=str(building),
         font_paths=[str(Path(matplotlib.get_data_path()) / "fonts" / "ttf")],
         ignore_system_fonts=True,
     )
     (building / "summary.pdf").write_bytes(pdf)
-    shutil.rmtree(page)
+    shutil.rmtree(folder)
 
 
 def _put_in_place(building: Path, output_dir: Path) -> None:
@@ -112,7 +123,7 @@ def _put_in_place(building: Path, output_dir: Path) -> None:
     old = building / "old-figures"
     if (output_dir / "figures").exists():
         (output_dir / "figures").replace(old)
-    for name in ("figures", "summary.json", "summary.pdf"):
+    for name in ("figures", "summary.json", "summary.html", "summary.pdf"):
         (building / name).replace(output_dir / name)
 
 
@@ -158,7 +169,8 @@ def _sections(
         "title": "",
         "blocks": [tables.answer_table(summary), tables.coverage(summary), {"kind": "caveats"}],
     }
-    yield {"title": "Does it learn?", "blocks": list(_random_play_blocks(summary, drawings))}
+    if summary["random_play"]:
+        yield {"title": "Does it learn?", "blocks": list(_random_play_blocks(summary, drawings))}
     needs_block = "No game with reference scores has a run of every variant."
     needs_two = "A comparison needs two variants with runs on the same games and seeds."
     yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
@@ -196,10 +208,8 @@ def _sections(
 
 
 def _random_play_blocks(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:
-    reason = "Random play was not measured: the study's file says how much of it (`random_play: 20`)."
-    yield from _figures(drawings, {"F12": reason})
-    if summary["random_play"]:
-        yield tables.random_play_table(summary)
+    yield from _figures(drawings, {"F12": "No game has both random play and a trained run."})
+    yield tables.random_play_table(summary)
 
 
 def _section(title: str, drawings: Mapping[str, Drawing], wanted: Mapping[str, str]) -> Block:

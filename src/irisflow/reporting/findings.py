@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irisflow.reporting.style import (
+    MOST_TOLD,
     Summary,
     count,
     duration,
@@ -12,6 +13,7 @@ from irisflow.reporting.style import (
     p_statement,
     percent,
     plural,
+    several,
     variant_names,
 )
 from irisflow.statistics.phases import OTHER
@@ -76,7 +78,9 @@ def _undecided(names: list[str], baseline: str, comparisons: Mapping[str, Any]) 
 
 
 def _joined(names: list[str], word: str) -> str:
-    """Return `a, b and c`."""
+    """Return `a, b and c`, or how many there are if they are many."""
+    if len(names) > MOST_TOLD:
+        return f"any of {len(names)} variants" if word == "or" else f"{len(names)} variants"
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last
 
@@ -90,7 +94,9 @@ def aggregates(summary: Summary) -> str:
     label = iqm_label(known[best]["num_values"])
     if len(known) == 1:
         return f"{best}: {label} {interval(known[best])}."
-    others = ", ".join(f"{name} {number(known[name]['value'])}" for name in known if name != best)
+    others = several(
+        [(row["value"], f"{name} {number(row['value'])}") for name, row in known.items() if name != best]
+    )
     return f"{best} has the highest {label}: {interval(known[best])}; {others}."
 
 
@@ -118,7 +124,7 @@ def difference(summary: Summary) -> str:
 def profiles(summary: Summary) -> str:
     """Return the shares of runs above 1."""
     shares = summary["profiles"]["above_one"]
-    parts = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    parts = several([(share, f"{name} {percent(share)}") for name, share in shares.items()])
     return f"Runs that score above 1 (the human or perfect score): {parts}."
 
 
@@ -143,7 +149,7 @@ def forest(summary: Summary) -> str:
         for name, record in summary["comparisons"].items()
     }
     num_games = len(summary["block"]["games"])
-    parts = ", ".join(f"{name} {number_won} of {num_games}" for name, number_won in wins.items())
+    parts = several([(won, f"{name} {won} of {num_games}") for name, won in wins.items()])
     return f"Games on which a variant wins more than half of the pairs against {baseline}: {parts}."
 
 
@@ -156,10 +162,15 @@ def learning(summary: Summary) -> str:
     label = iqm_label(len(block["normalised_games"]) * len(block["seeds"]))
     steps = {point["env_step"] for point in last.values()}
     if len(steps) == 1:
-        parts = ", ".join(f"{name} {number(point['value'])}" for name, point in last.items())
+        parts = several(
+            [(point["value"], f"{name} {number(point['value'])}") for name, point in last.items()]
+        )
         return f"{label} at the last evaluation while training ({count(steps.pop())} steps): {parts}."
-    parts = ", ".join(
-        f"{name} {number(point['value'])} at {count(point['env_step'])} steps" for name, point in last.items()
+    parts = several(
+        [
+            (point["value"], f"{name} {number(point['value'])} at {count(point['env_step'])} steps")
+            for name, point in last.items()
+        ]
     )
     return f"{label} at the last evaluation while training: {parts}."
 
@@ -189,8 +200,8 @@ def strips(summary: Summary) -> str:
 
 def reconstructions(psnr: Mapping[str, float], names: Sequence[str]) -> str:
     """Return each variant's mean PSNR."""
-    parts = ", ".join(
-        f"{name} {number(value, 1)} dB" for name in names if (value := psnr.get(name)) is not None
+    parts = several(
+        [(value, f"{name} {number(value, 1)} dB") for name in names if (value := psnr.get(name)) is not None]
     )
     return f"Mean PSNR of the reconstructions: {parts}."
 

@@ -41,20 +41,28 @@ HEAD_METRICS: dict[str, tuple[str, int | None]] = {
     "end: recall": ("end_recall", 1),
     "end: average precision": ("end_average_precision", None),
 }
-LETTERS = "abcdefgh"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MOST_ROWS = 4  # of panels in a figure of F14
 
 
 def draw_quality(summary: Summary) -> list[Drawing]:
-    """Return F13 (tokenizer), F14 (dynamics; a figure for each game, F14a ..., where they are few) and F16 (heads)."""
+    """Return F13 (tokenizer), F14 (dynamics; F14a, ... for games, where they are few, and variants) and F16 (heads)."""
     quality, styles = quality_of(summary), looks(summary)
     drawings = [draw_tokenizer(quality, styles)]
     if quality.curves:
-        single = len(quality.places) == 1
+        parts = [(place, names) for place in quality.places for names in _few(quality.measured(place))]
         drawings += [
-            draw_dynamics(quality, styles, place, "F14" if single else f"F14{letter}")
-            for place, letter in zip(quality.places, LETTERS, strict=False)
+            draw_dynamics(quality, styles, place, names, "F14" if len(parts) == 1 else f"F14{letter}")
+            for (place, names), letter in zip(parts, LETTERS, strict=False)
         ]
     return [*drawings, draw_heads(quality, styles)]
+
+
+def _few(names: list[str]) -> list[list[str]]:
+    """Return the names in parts of about the same length that a figure has room for."""
+    num_parts = -(-len(names) // MOST_ROWS)
+    size = -(-len(names) // max(1, num_parts))
+    return [names[first : first + size] for first in range(0, len(names), size)] if names else []
 
 
 def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
@@ -112,9 +120,10 @@ def _numbers(record: Record) -> Row:
     return {key: record[key] for key in ("mean", "least", "greatest", "num_seeds")}
 
 
-def draw_dynamics(quality: Quality, styles: Mapping[str, Look], place: Place, identifier: str) -> Drawing:
-    """Return F14: how well the frames to come are predicted, over the horizon, a row of panels for each variant."""
-    names = quality.measured(place)
+def draw_dynamics(
+    quality: Quality, styles: Mapping[str, Look], place: Place, names: list[str], identifier: str
+) -> Drawing:
+    """Return F14: how well the frames to come are predicted, over the horizon, a row of panels a variant."""
     figure, grid = _grid(names, len(DYNAMICS_METRICS), row_height=58 if len(names) == 1 else 50)
     rows: list[Row] = []
     for name, panels in zip(names, grid, strict=True):
@@ -137,7 +146,7 @@ def draw_dynamics(quality: Quality, styles: Mapping[str, Look], place: Place, id
         f" likeliest token each time (dashed: drawn tokens).{paler}{band} Changed tokens: those"
         " that differ from the last real frame's; a copy gets none of them right."
     )
-    return Drawing(identifier, quality_findings.dynamics(quality, place), caption, figure, rows)
+    return Drawing(identifier, quality_findings.dynamics(quality, place, names), caption, figure, rows)
 
 
 def _over_horizon(

@@ -1,41 +1,44 @@
 """The sentences above the world models' figures, written from the numbers."""
 
 from irisflow.reporting.quality import Place, Quality, after
-from irisflow.reporting.style import number, percent, plural
+from irisflow.reporting.style import number, percent, plural, several
 
 
 def tokenizer(quality: Quality) -> str:
     """Return each variant's PSNR after training, and before."""
-    parts = [part for name in quality.measured(quality.everything) if (part := _reached(quality, name))]
+    parts = [part for name in quality.measured(quality.everything) if (part := _reached(quality, name))[1]]
     where = "" if len(quality.everything.games) == 1 else f" ({quality.everything.label})"
-    return f"The tokenizer of {'; of '.join(parts)}{where}."
+    return f"The tokenizer of {several(parts, separator='; of ')}{where}."
 
 
-def _reached(quality: Quality, name: str) -> str:
+def _reached(quality: Quality, name: str) -> tuple[float, str]:
     place = quality.everything
     steps = quality.steps(name, place)
     values = [quality.scalar(name, place, "psnr", step) for step in steps]
     if not values or values[-1] is None:
-        return ""
-    text = f"{name} reaches {number(values[-1]['mean'], 1)} dB {after(steps[-1])}"
+        return 0.0, ""
+    psnr = values[-1]["mean"]
+    text = f"{name} reaches {number(psnr, 1)} dB {after(steps[-1])}"
     if len(values) == 1 or values[0] is None:
-        return text
-    return f"{text}, from {number(values[0]['mean'], 1)} dB {after(steps[0])}"
+        return psnr, text
+    return psnr, f"{text}, from {number(values[0]['mean'], 1)} dB {after(steps[0])}"
 
 
-def dynamics(quality: Quality, place: Place) -> str:
-    """Return how many of the changed tokens each finished world model gets right, and whether it beats copying."""
-    parts = [part for name in quality.measured(place) if (part := _ahead(quality, name, place))]
+def dynamics(quality: Quality, place: Place, names: list[str]) -> str:
+    """Return how many of the changed tokens these finished world models get right, and whether they beat copying."""
+    parts = [part for name in names if (part := _ahead(quality, name, place))[1]]
     return (
-        f"{place.label}: {'; '.join(parts)}." if parts else f"{place.label}: nothing changed on the screen."
+        f"{place.label}: {several(parts, separator='; ')}."
+        if parts
+        else f"{place.label}: nothing changed on the screen."
     )
 
 
-def _ahead(quality: Quality, name: str, place: Place) -> str:
+def _ahead(quality: Quality, name: str, place: Place) -> tuple[float, str]:
     step = max(quality.steps(name, place))
     changed = quality.curve(name, place, "changed_token_accuracy", "greedy", step)
     if changed is None:
-        return ""
+        return 0.0, ""
     first, last = changed["horizon"][0], changed["horizon"][-1]
     text = (
         f"{name} gets {percent(changed['mean'][0])} of the changed tokens right {plural(first, 'frame')} ahead,"
@@ -44,11 +47,12 @@ def _ahead(quality: Quality, name: str, place: Place) -> str:
     own = quality.curve(name, place, "open_psnr", "greedy", step)
     copied = quality.curve(name, place, "open_psnr", "copy_last", step)
     if own is None or copied is None:
-        return text
+        return changed["mean"][0], text
     wins = sum(a > b for a, b in zip(own["mean"], copied["mean"], strict=False))
-    return (
+    told = (
         f"{text}, and is nearer than a copy of the last frame at {wins} of {len(own['mean'])} horizons (PSNR)"
     )
+    return changed["mean"][0], told
 
 
 def films(quality: Quality) -> str:
@@ -57,11 +61,10 @@ def films(quality: Quality) -> str:
     for name in quality.measured(place):
         curve = quality.curve(name, place, "open_psnr", "sampled", max(quality.steps(name, place)))
         if curve:
-            parts.append(
-                f"{name} {number(curve['mean'][0], 1)} dB one frame ahead, {number(curve['mean'][-1], 1)} dB"
-                f" {curve['horizon'][-1]} ahead"
-            )
-    return f"The same start and the same actions, real and imagined: {'; '.join(parts)}."
+            near, far = curve["mean"][0], curve["mean"][-1]
+            told = f"{number(near, 1)} dB one frame ahead, {number(far, 1)} dB {curve['horizon'][-1]} ahead"
+            parts.append((far, f"{name} {told}"))
+    return f"The same start and the same actions, real and imagined: {several(parts, separator='; ')}."
 
 
 def heads(quality: Quality) -> str:
@@ -73,16 +76,15 @@ def heads(quality: Quality) -> str:
         before = quality.scalar(name, place, "reward_macro_f1", first)
         if score:
             change = f" (from {number(before['mean'], 2)})" if before and first != last else ""
-            rewards.append(f"{name} {number(score['mean'], 2)}{change}")
+            rewards.append((score["mean"], f"{name} {number(score['mean'], 2)}{change}"))
         precision = quality.scalar(name, place, "end_average_precision", last)
         base = quality.scalar(name, place, "end_base_rate", last)
         if precision and base:
-            ends.append(
-                f"{name} {number(precision['mean'], 2)} against a base rate of {number(base['mean'], 3)}"
-            )
-    told = f"Macro-F1 of the reward's sign: {', '.join(rewards)}." if rewards else ""
+            told = f"{name} {number(precision['mean'], 2)} against a base rate of {number(base['mean'], 3)}"
+            ends.append((precision["mean"], told))
+    told = f"Macro-F1 of the reward's sign: {several(rewards)}." if rewards else ""
     told_ends = (
-        f" Average precision of ends: {', '.join(ends)}."
+        f" Average precision of ends: {several(ends)}."
         if ends
         else " No game ended in the held-out episodes."
     )

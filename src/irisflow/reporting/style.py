@@ -14,6 +14,7 @@ MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 INK, PALE, GRID, SHADE = "#202124", "#b8bcc2", "#e6e8eb", "#e3e5e8"
 MM_PER_INCH = 25.4
 MINUS = "\N{MINUS SIGN}"
+MOST_TOLD = 4  # in one sentence
 DASH = "\N{EN DASH}"
 Summary = Mapping[str, Any]
 
@@ -164,3 +165,11 @@ def listed(words: Sequence[str], most: int = 6) -> str:
     if len(words) <= most:
         return ", ".join(words)
     return f"{', '.join(words[:most])} and {len(words) - most} more"
+
+
+def several(parts: Sequence[tuple[float, str]], *, separator: str = ", ") -> str:
+    """Join texts; of more than four, only those with the two greatest values and the least, and say how many lie between."""
+    if len(parts) <= MOST_TOLD:
+        return separator.join(text for _, text in parts)
+    first, second, *between, last = sorted(parts, key=lambda part: -part[0])
+    return separator.join([first[1], second[1], f"{len(between)} in between", last[1]])

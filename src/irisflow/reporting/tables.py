@@ -28,6 +28,7 @@ from irisflow.reporting.style import (
 from irisflow.statistics.inputs import COMPONENTS
 
 MOST_VARIANTS_ACROSS = 5
+MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
 MOST_DIGESTS = 4
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
@@ -96,7 +97,13 @@ def answer_table(summary: Summary) -> Block:
         for row, cells in enumerate(rows):
             cells.insert(1, variants[row]["axis"] if row == 0 or row - 1 in ends else "")
     return table(
-        "T1", "Variants", columns, rows, caption=_answer_caption(summary), size=9.0, rules_after=ends
+        "T1",
+        "Variants",
+        columns,
+        rows,
+        caption=_answer_caption(summary),
+        size=9.0 if len(rows) <= MOST_ROOMY_ROWS else 7.5,
+        rules_after=ends,
     )
 
 
@@ -238,6 +245,7 @@ def coverage(summary: Summary) -> Block:
         "title": "Seeds with a final score / planned",
         "games": summary["study"]["games"],
         "rows": rows,
+        "is_dense": len(rows) > MOST_ROOMY_ROWS,
     }
 
 
@@ -426,7 +434,9 @@ def deviations(summary: Summary) -> list[str]:
 
 def _random_play_note(summary: Summary) -> dict[str, str]:
     if not summary["random_play"]:
-        return {}
+        return {
+            "Random play": "Random play was not measured: the study's file says how much (`random_play: 20`)."
+        }
     how = _counted(summary["random_play"]["variants"])
     return {
         "Random play": "uniformly random actions in the games, and with the limits, of the final evaluation; a run is a"

@@ -1,4 +1,4 @@
-"""Stage `report`: the PDF, the JSON and the figures, from a study's aggregates."""
+"""Stage `report`: the PDF, the page, the JSON and the figures, from a study's aggregates."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from irisflow.workflow import StudyPlan
 
 
 def run(request: StudyRequest) -> None:
-    """Write `reports/`: the PDF, the JSON, the figures, their manifest. Raises DataError for a damaged input."""
+    """Write `reports/`: the PDF, the page, the JSON, the figures, their manifest. Raises DataError for a damaged input."""
     study = request.study
     path = paths.study(study.scale, study.name) / "summary.json"
     open_own(path.parent, kind="study")
@@ -39,4 +39,5 @@ def run(request: StudyRequest) -> None:
 def _made() -> list[Path]:
     """Return the files of the report; Snakemake leaves a hidden one of its own beside the figures."""
     figures = [file for file in (paths.REPORTS / "figures").iterdir() if not file.name.startswith(".")]
-    return [paths.REPORTS / "summary.pdf", paths.REPORTS / "summary.json", *figures]
+    named = [paths.REPORTS / name for name in paths.REPORT_FILES if name.startswith("summary.")]
+    return [*named, *figures]

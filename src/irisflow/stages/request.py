@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from irisflow import games, params, schema
+from irisflow import compositions, games, params, schema
 from irisflow.errors import ConfigError
 from irisflow.identity import check_made_as_planned, open_own
 from irisflow.params import Choice
@@ -45,7 +45,7 @@ class RunRequest:
         if seed < 0:
             raise ConfigError(f"--seed is {seed}; allowed: 0 or more.")
         planned = Choice(scale, overrides=tuple(overrides), **groups)
-        computed = params.planned_digest(stage, planned, game, seed)
+        computed = compositions.planned_digest(stage, planned, game, seed)
         check_digest(stage, planned=digest, computed=computed)
         own = (*overrides, f"env.train.id={game}", f"common.seed={seed}")
         return cls(

@@ -1,0 +1,72 @@
+"""The values of composed configurations, kept between processes.
+
+Composing takes .3 s, and Snakemake reads the workflow again in each of its jobs: ten variants would cost every job 3 s.
+What is kept belongs to the bytes of `params/`, of this package and to the versions of what composes: a change of any makes
+it anew. Only what passed every check is kept, so that a wrong configuration is refused each time.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from irisflow import params, source
+from irisflow.params import Choice
+from irisflow.storage import write_atomically
+
+KEPT = params.ROOT / ".cache" / "compositions"
+COMPOSERS = ("hydra-core", "omegaconf", "PyYAML")
+
+
+@cache
+def values(choice: Choice) -> Mapping[str, Any]:
+    """Return the configuration of a choice, resolved and checked, as plain data. Raises ConfigError as `params.compose`."""
+    file = KEPT / _state() / f"{_sha256(repr(choice).encode())}.json"
+    with suppress(OSError, ValueError):
+        return cast(dict[str, Any], json.loads(file.read_bytes()))
+    composed = cast(dict[str, Any], OmegaConf.to_container(params.compose(choice)))
+    _keep(file, composed)
+    return composed
+
+
+def planned_digest(stage: str, choice: Choice, game: str, seed: int) -> str:
+    """Return what `params.digest` gives for a choice's configuration. Games and seeds share a composition and a slice."""
+    return params.with_identity(_choice_digest(stage, choice), game, seed)
+
+
+@cache
+def _choice_digest(stage: str, choice: Choice) -> str:
+    return params.digest_of_slice(stage, params.slice_of(stage, values(choice)))
+
+
+@cache
+def _state() -> str:
+    """Return the digest of all that a composition depends on beside the choice."""
+    parts = [sys.version, *(f"{name} {version(name)}" for name in COMPOSERS)]
+    for folder, pattern in ((params.PARAMS, "*.yaml"), (source.PACKAGE, "*.py")):
+        parts += [f"{file} {_sha256(file.read_bytes())}" for file in sorted(folder.rglob(pattern))]
+    return _sha256("\n".join(parts).encode())
+
+
+def _keep(file: Path, composed: Mapping[str, Any]) -> None:
+    """Write a composition, and forget those of another state. What cannot be written is composed again the next time."""
+    text = json.dumps(composed)
+    if json.loads(text) != composed:
+        return
+    with suppress(OSError):
+        if not file.parent.exists():
+            shutil.rmtree(KEPT, ignore_errors=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, text.encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
