@@ -245,6 +245,25 @@ def test_a_run_that_goes_on_keeps_what_decides_its_numbers(
     assert result.returncode != 0 and len(own) == 1 and wanted in own[0], result.stderr
 
 
+def test_a_run_that_goes_on_needs_no_longer_what_it_started_from(
+    checkout_with_runs: Path, whole: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(whole / "checkpoints/last", tmp_path / "source"))
+    words = (f"hydra.run.dir={tmp_path}/run", "initialization.path_to_checkpoint=source")
+    line = (sys.executable, str(checkout_with_runs / "src/main.py"), *LINE, *words)
+    stopped = in_folder(tmp_path, *line, fault="epoch.saved:1:term")
+    assert stopped.returncode == 143 and "./scripts/resume.sh goes on from there" in stopped.stderr, (
+        stopped.stderr
+    )
+    before = json.loads((whole / "checkpoints/last/manifest.json").read_text())["sha256"]["agent.safetensors"]
+    shutil.rmtree(source)
+    finished = in_folder(tmp_path / "run", "./scripts/resume.sh")
+    assert finished.returncode == 0, finished.stderr
+    provenance = json.loads((tmp_path / "run/checkpoints/last/provenance.json").read_text())
+    assert provenance["inputs"] == {str(source / "agent.safetensors"): before}
+    assert provenance["commit"], "the commit of the checkout that the code was copied from"
+
+
 def test_a_folder_in_which_a_run_is_takes_no_second_one(checkout_with_runs: Path, whole: Path) -> None:
     before = snapshot(whole)
     result = run(checkout_with_runs, *launch(checkout_with_runs, "hydra.run.dir=whole"))

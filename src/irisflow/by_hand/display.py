@@ -19,7 +19,10 @@ from rich.text import Text
 
 from irisflow.training.metrics import Metrics
 
-LEAST_COLUMNS, LEAST_ROWS = 72, 20
+LEAST_COLUMNS, LEAST_ROWS, MOST_COLUMNS = 72, 20, 110
+ECHO = (
+    "^C"  # which a terminal shows where the cursor is: in the last column it would move the display by a line
+)
 REFRESHES_PER_SECOND = 2.0
 NUM_RETURNS = 40
 BARS = "▁▂▃▄▅▆▇█"
@@ -118,7 +121,10 @@ class LiveDisplay:
             parts += [Text(), self._returns()]
         title = Text(self.title, style="bold", overflow="ellipsis", no_wrap=True)
         return Panel(
-            Group(*parts), title=title, subtitle=Text(str(self.folder), style="dim"), width=min(width, 110)
+            Group(*parts),
+            title=title,
+            subtitle=Text(str(self.folder), style="dim"),
+            width=min(width - len(ECHO) - 1, MOST_COLUMNS),
         )
 
     def _position(self) -> str:

@@ -23,7 +23,10 @@ def open_outlets(
     if has_live_display(whole.logging.display):
         from irisflow.by_hand.display import LiveDisplay
 
-        display = LiveDisplay(title=f"{run_id}  scale {whole.scale.name}, {device}", folder=folder)
+        display = LiveDisplay(
+            title=f"{run_id}  scale {whole.scale.name}, {device}",
+            folder=folder if folder.parts else folder.absolute(),
+        )
         stack.enter_context(display)
         stack.enter_context(shown_on(display))
         outlets.append(display)

@@ -39,7 +39,7 @@ def run(whole: DictConfig, *, game: str, digest: str, path: Path) -> None:
     git = folder.read_origin()["git"]
     with single_writer(path / "checkpoints"), ExitStack() as stack:
         outlets = open_outlets(stack, whole, path, mode=mode, run_id=run_id, device=str(session.device))
-        say(f"run folder: {path}")
+        say(f"run folder: {path if path.parts else path.absolute()}")
 
         def publish_agent(name: str, history: History) -> None:
             files = files_of(session, settings, history, cost, digest, git=git)
