@@ -35,8 +35,9 @@ class Canvas:
         most: int | None = None,
     ) -> None:
         """Write one line; `most` pixels wide at most: what does not fit ends in dots. Anchors are Pillow's."""
-        font = _font(size, is_bold)
-        self._draw.text(place, fitted(text, size, is_bold, most), font=font, fill=colour, anchor=anchor)
+        mask, (left, top) = _mask(fitted(text, size, is_bold, most), size, is_bold, anchor)
+        if mask is not None:
+            self.image.paste(colour, (place[0] + left, place[1] + top), mask)
 
     def box(
         self,
@@ -103,6 +104,17 @@ def fitted(text: str, size: int, is_bold: bool, most: int | None) -> str:
 def text_width(text: str, size: int, is_bold: bool = False) -> int:
     """Return how many pixels wide a line is."""
     return round(_font(size, is_bold).getlength(text))
+
+
+@lru_cache(maxsize=4096)
+def _mask(text: str, size: int, is_bold: bool, anchor: str) -> tuple[Image.Image | None, tuple[int, int]]:
+    """Return where a line's ink is, and the place of its corner from the anchor: most lines are drawn again and again."""
+    left, top, right, bottom = (round(side) for side in _font(size, is_bold).getbbox(text, anchor=anchor))
+    if right <= left or bottom <= top:
+        return None, (0, 0)
+    mask = Image.new("L", (right - left + 2, bottom - top + 2))
+    ImageDraw.Draw(mask).text((1 - left, 1 - top), text, font=_font(size, is_bold), fill=255, anchor=anchor)
+    return mask, (left - 1, top - 1)
 
 
 @lru_cache

@@ -42,19 +42,17 @@ def scene_of(session: Session, *, title: str, is_recording: bool = False) -> Sce
 
 
 def key_rows(session: Session) -> tuple[tuple[str, str, str], ...]:
-    """Return group, key and meaning of all keys that do something now."""
+    """Return group, what is printed on the key, and meaning, of all keys that do something now."""
+    bindings = ((b.group, b.key, keys.label(b.key), b.meaning) for b in keys.BINDINGS)
+    return tuple((group, label, meaning) for group, _, label, meaning in (*playing_keys(session), *bindings))
+
+
+def playing_keys(session: Session) -> list[tuple[str, str, str, str]]:
+    """Return group, key, label and meaning of the keys that play the game or turn the pages of saved episodes."""
     if isinstance(session.source, SavedEpisodes):
-        playing = [(b.group, keys.label(b.key), b.meaning) for b in keys.BROWSING]
-    else:
-        game = "you play" if session.is_person else "your keys"
-        table = session.keymap.table()
-        if len(table) > 7:  # the full set: its parts say it all
-            table = [
-                (keys.LABELS[key], part) for key, part in keys.PARTS.items() if key in session.keymap.keys
-            ]
-            table.append(("", "also together"))
-        playing = [(game, key, name) for key, name in table]
-    return (*playing, *((b.group, keys.label(b.key), b.meaning) for b in keys.BINDINGS))
+        return [(b.group, b.key, keys.label(b.key), b.meaning) for b in keys.BROWSING]
+    group = "you play" if session.is_person else "to play: press M"
+    return [(group, key, keys.label(key), meaning) for key, meaning in session.keymap.table()]
 
 
 def _player(session: Session) -> str:
@@ -145,7 +143,7 @@ def _status(session: Session) -> str:
 
 
 def _future_label(reward: float, end: bool) -> str:
-    return f"reward {reward:+g}{', end' if end else ''}" if reward or end else "no reward"
+    return f"{f'reward {reward:+g}' if reward else 'no reward'}{', end' if end else ''}"
 
 
 def _yes(flag: bool) -> str:

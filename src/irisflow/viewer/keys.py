@@ -31,9 +31,9 @@ class Binding:
 
 
 BINDINGS = (
-    Binding("tab", "switch_source", "real environment / world model", "what"),
-    Binding("m", "switch_player", "you / the agent", "what"),
-    Binding("v", "next_view", "original / downscaled / agent's", "what"),
+    Binding("tab", "switch_source", "real / world model", "what"),
+    Binding("m", "switch_player", "you / agent", "what"),
+    Binding("v", "next_view", "kind of picture", "what"),
     Binding("enter", "reset", "start again", "time"),
     Binding(".", "pause", "pause", "time"),
     Binding("n", "single_step", "single step", "time"),
@@ -41,11 +41,11 @@ BINDINGS = (
     Binding("]", "faster", "faster", "time"),
     Binding("pageup", "longer_horizon", "longer horizon", "world model"),
     Binding("pagedown", "shorter_horizon", "shorter horizon", "world model"),
-    Binding("f", "futures", "sample futures, pick 1 to 4", "world model"),
+    Binding("f", "futures", "pick a future", "world model"),
     Binding("g", "tokens", "token grid", "show"),
-    Binding("c", "changes", "tokens that changed", "show"),
-    Binding("h", "header", "what the agent thinks", "show"),
-    Binding(",", "record", "start / stop recording", "show"),
+    Binding("c", "changes", "changed tokens", "show"),
+    Binding("h", "header", "header", "show"),
+    Binding(",", "record", "record / stop", "show"),
     Binding("escape", "quit", "quit", "show"),
 )
 BROWSING = (
@@ -102,15 +102,8 @@ class Keymap:
         return max(fitting, key=lambda index: (len(parts[index]), len(parts[index] & fresh), -index))
 
     def table(self) -> list[tuple[str, str]]:
-        """Return the keys of each action and its name, for people."""
-        if not self.has_meanings:
-            return [(DIGITS[i], name) for i, name in enumerate(self.names) if i < len(DIGITS)]
-        rows = []
-        for name in self.names:
-            wanted = parts_of(name)
-            labels = [LABELS[key] for key, part in PARTS.items() if part in wanted]
-            rows.append((" ".join(labels) or "no key", name))
-        return rows
+        """Return each key of the game and the action that it means alone. Keys held together mean what both do."""
+        return [(key, self.names[self.action({key})]) for key in (*PARTS, *DIGITS) if key in self.keys]
 
 
 def parts_of(name: str) -> frozenset[str]:

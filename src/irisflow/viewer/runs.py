@@ -1,5 +1,6 @@
 """What RUN means on the command line: where the agent lies, its settings, and its media. Nothing is ever changed there."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from irisflow import games, paths, schema
+from irisflow import paths, schema
 from irisflow.errors import DamageError, DataError
 from irisflow.identity import open_own
 from irisflow.storage import MANIFEST
@@ -102,18 +103,14 @@ def _settings(data: bytes, path: Path) -> schema.Settings:
 def _take_game(settings: schema.Settings, path: Path) -> None:
     """Play the game that the run folder names."""
     try:
-        env = OmegaConf.load(path)["env"]
+        env = yaml.safe_load(path.read_bytes())["env"]
         settings.env.train.id, settings.env.test.id = str(env["train"]["id"]), str(env["test"]["id"])
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is no configuration of a run: {type(error).__name__}: {reason}.") from None
 
 
 def _name(about: dict[str, Any]) -> Path:
-    parts = [str(about.get(key, "unknown")) for key in ("scale", "variant", "game", "seed")]
-    return Path(
-        *(
-            games.check_name(key, part.replace("/", "_").replace(":", "_"))
-            for key, part in zip(("scale", "variant", "game", "seed"), parts, strict=True)
-        )
-    )
+    """Return the folder of what was played of an agent of the pipeline."""
+    words = (str(about.get(key, "unknown")) for key in ("scale", "variant", "game", "seed"))
+    return Path(*(re.sub(r"[^A-Za-z0-9_-]", "_", word) for word in words))

@@ -73,7 +73,8 @@ class Session:
         self._saves = saves
         self._held: set[str] = set()
         self._tapped: set[str] = set()
-        self._times: deque[float] = deque(maxlen=31)
+        self._seconds: deque[float] = deque(maxlen=30)  # between steps, without pauses and waits at ends
+        self._last_time: float | None = None
         self._single_step, self._wants_noop, self._ticks_after_end = False, False, 0
         self._left: dict[Name, tuple[Moment, Trajectory]] = {}
         self.previous: Moment | None = None
@@ -116,8 +117,8 @@ class Session:
     @property
     def rate(self) -> float:
         """Steps a second of late; 0 before there were two."""
-        span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
-        return (len(self._times) - 1) / span if span else 0.0
+        seconds = sum(self._seconds)
+        return len(self._seconds) / seconds if seconds else 0.0
 
     @property
     def imagined_steps(self) -> int:
@@ -152,7 +153,10 @@ class Session:
             self.trajectory.add(self.moment, action, moment)
         self.previous, self.moment = self.moment, moment
         self.num_steps += 1
-        self._times.append(time.monotonic())
+        now, last = time.monotonic(), self._last_time
+        if last is not None:
+            self._seconds.append(now - last)
+        self._last_time = now
         if self._is_over():
             self._ticks_after_end = int(self.speed * SECONDS_AFTER_END)
             self._ask()
@@ -209,6 +213,7 @@ class Session:
     def _restarted(self, moment: Moment) -> None:
         self.previous, self.moment, self.trajectory = None, moment, Trajectory()
         self.offer, self._ticks_after_end = Offer(0), 0
+        self._last_time = None
 
     def _enter(self, name: Name, moment: Moment) -> None:
         """Make a source the present one, at a moment; what is left behind can be found again."""
@@ -243,6 +248,7 @@ class Session:
 
     def _do_pause(self) -> None:
         self.is_paused = not self.is_paused
+        self._last_time = None
 
     def _do_single_step(self) -> None:
         self.is_paused = self._single_step = self._wants_noop = True
