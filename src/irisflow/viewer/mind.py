@@ -70,7 +70,7 @@ class Mind:
         return self._decoded[1]
 
     def _floats(self, frames: UInt8[np.ndarray, "time 3 height width"]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(frames)).to(self._device).float() / 255
+        return torch.from_numpy(np.array(frames)).to(self._device).float() / 255
 
 
 def drawn(thought: Thought, *, temperature: float, rng: np.random.Generator) -> int:
