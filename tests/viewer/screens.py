@@ -20,7 +20,8 @@ def virtual_display(folder: Path) -> Iterator[str]:
     """Start an X server of its own; yield its DISPLAY. Its framebuffer is a file in the folder."""
     read, write = os.pipe()
     server = subprocess.Popen(
-        [XVFB, "-displayfd", str(write), "-screen", "0", "{}x{}x24".format(*SIZE), "-fbdir", str(folder), "-nolisten", "tcp"],
+        [XVFB, "-displayfd", str(write), "-screen", "0", f"{SIZE[0]}x{SIZE[1]}x24", "-fbdir", str(folder), "-nolisten",
+         "tcp"],
         pass_fds=(write,), stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(write)

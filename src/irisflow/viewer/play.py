@@ -1,10 +1,12 @@
 """`irisflow play`: opens a run and shows it in a window, a film or a page."""
 
 import argparse
+import os
+import sys
 from functools import partial
 from pathlib import Path
 
-from irisflow.errors import ConfigError
+from irisflow.errors import ConfigError, ResourceError
 from irisflow.progress import say
 from irisflow.viewer.film import DEFAULT_STEPS, check_path, film
 from irisflow.viewer.keys import Keymap
@@ -53,6 +55,19 @@ def _check(options: argparse.Namespace) -> None:
             )
         if options.save:
             raise ConfigError("--record: nobody can answer what -s asks. Leave -s out.")
+
+    if options.record is None and not options.web:
+        _check_display()
+
+
+def _check_display() -> None:
+    """Raise ResourceError where no window can open. SDL itself finds out late, and complains in lines of its own."""
+    variables = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, variables)):
+        raise ResourceError(
+            "no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set). Type --record FILE.mp4 for a"
+            " film or --web for a page."
+        )
 
 
 def _show(options: argparse.Namespace, opened: Run) -> Show:
