@@ -18,6 +18,7 @@ from PIL import Image
 from playable import publish_agent, show
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
+from screens import wait_until
 
 import workspace
 from irisflow.errors import ResourceError
@@ -57,6 +58,13 @@ def address(agent: Path, tmp_path: Path) -> Iterator[str]:
     assert process.returncode == 143
 
 
+def action(tab: Tab) -> str:
+    """The newest action that the page names."""
+    return dict(zip(tab.locator("dt").all_inner_texts(), tab.locator("dd").all_inner_texts(), strict=False))[
+        "action"
+    ]
+
+
 def keep(tab: Tab, name: str) -> None:
     """Save a screenshot where someone wants to look at it."""
     if folder := os.environ.get("IRISFLOW_SCREENSHOTS"):
@@ -78,32 +86,31 @@ def test_a_real_browser_plays_the_world_model(address: str) -> None:
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda asked: foreign.append(asked.url))
         tab.goto(address)
-        tab.wait_for_function("document.getElementById('frame').naturalWidth > 0", timeout=90_000)
+        frame = tab.locator("#frame")
+        wait_until(lambda: (frame.get_attribute("src") or "").startswith("blob:"), "a frame")
         assert tab.inner_text("#source") == "world model"
         assert tab.inner_text("#player") == "you"
-        first = tab.evaluate("document.getElementById('frame').src")
-        tab.wait_for_function("s => document.getElementById('frame').src !== s", arg=first, timeout=90_000)
+        first = frame.get_attribute("src")
+        wait_until(lambda: frame.get_attribute("src") != first, "another frame")
+        assert tab.evaluate("document.getElementById('frame').naturalWidth") == SIDE
         tab.keyboard.down("ArrowLeft")
-        row = "document.getElementById('rows').innerText"
-        tab.wait_for_function(f"/action\\s+LEFT/.test({row})", timeout=90_000)
+        wait_until(lambda: action(tab) == "LEFT", "an action by key")
         tab.keyboard.up("ArrowLeft")
-        tab.wait_for_function(f"/action\\s+NOOP/.test({row})", timeout=90_000)
+        wait_until(lambda: action(tab) == "NOOP", "its end")
         keep(tab, "page_desktop")
         tab.click("button[data-key='g']")
         tab.keyboard.press("f")
-        tab.wait_for_function(
-            "document.getElementById('status').innerText.includes('press a key')", timeout=90_000
-        )
+        wait_until(lambda: "press a key" in tab.inner_text("#status"), "the wish for futures")
         tab.keyboard.press("ArrowRight")
-        tab.wait_for_selector("#picks button", timeout=90_000)
-        assert tab.locator("#picks button").count() == 4
+        picks = tab.locator("#picks button")
+        wait_until(lambda: picks.count() == 4, "an offer of futures")
         tab.set_viewport_size({"width": 375, "height": 740})
         keep(tab, "page_phone")
         assert tab.evaluate("document.documentElement.scrollWidth") <= 375
-        tab.click("#picks button >> nth=1")
-        tab.wait_for_function("document.querySelectorAll('#picks button').length === 0", timeout=90_000)
+        picks.nth(1).click()
+        wait_until(lambda: picks.count() == 0, "the future that was picked")
         tab.click("button[data-key='m']")
-        tab.wait_for_function("document.getElementById('player').innerText === 'agent'", timeout=90_000)
+        wait_until(lambda: tab.inner_text("#player") == "agent", "another player")
         browser.close()
     assert complaints == []
     assert all(url.startswith((address, "blob:", "data:")) for url in foreign)

@@ -22,6 +22,8 @@ def run(options: argparse.Namespace) -> None:
     """Play as the command line says. Raises before anything is opened or written if it makes no sense."""
     _check(options)
     opened = open_run(options.run, checkpoint=options.checkpoint, media=options.media)
+    if options.record is None and not options.web:
+        _check_display()
     show = _show(options, opened)
     try:
         _play(options, show, opened)
@@ -55,9 +57,6 @@ def _check(options: argparse.Namespace) -> None:
             )
         if options.save:
             raise ConfigError("--record: nobody can answer what -s asks. Leave -s out.")
-
-    if options.record is None and not options.web:
-        _check_display()
 
 
 def _check_display() -> None:

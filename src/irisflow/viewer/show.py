@@ -23,8 +23,8 @@ class Show:
 
     def advance(self) -> bool:
         """Move on by one step if time runs, record it, and return whether the moment changed."""
-        has_changed = self.session.tick()
         self._keep_up()
+        has_changed = self.session.tick()
         if has_changed and self._recording is not None:
             self._record(self._recording, draw(self.scene()))
         return has_changed
