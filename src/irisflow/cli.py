@@ -18,6 +18,7 @@ from irisflow import __version__
 from irisflow.bench import arguments as bench_arguments
 from irisflow.errors import ConfigError, DamageError, IrisflowError, ResourceError
 from irisflow.interruption import Interrupted, listening
+from irisflow.viewer import arguments as play_arguments
 
 if TYPE_CHECKING:
     from irisflow.stages.request import RunRequest
@@ -121,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench_arguments.add_arguments(bench)
     _add_exchange_arguments(commands)
+    play = commands.add_parser(
+        "play",
+        help=play_arguments.PURPOSE,
+        description=f"Play: {play_arguments.PURPOSE}.",
+        add_help=False,
+    )
+    play_arguments.add_arguments(play)
     pull = commands.add_parser("pull", help="fetch results with DVC and tell Snakemake that they are current")
     pull.add_argument("--remote", help="the DVC remote to fetch from; default: DVC's own")
     pull.add_argument(
@@ -231,6 +239,11 @@ def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "export-checkpoint":
         exchange = import_module("irisflow.by_hand.exchange")
         exchange.export_checkpoint(options.run, agent_name=options.agent, output=options.output)
+        return
+    if options.command == "play":
+        from irisflow.viewer.play import run as play
+
+        play(options)
         return
     if options.command == "pull":
         from irisflow.pull import pull
