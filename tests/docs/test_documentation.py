@@ -37,7 +37,14 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
 
 @pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "irisflow"])
 def test_a_quoted_irisflow_command_is_understood(words: list[str]) -> None:
-    assert cli._parser().parse_args(words[1:]).command in {*cli.STAGES, "bench", "list", "pull", "verify"}
+    assert cli._parser().parse_args(words[1:]).command in {
+        *cli.STAGES,
+        "bench",
+        "list",
+        "play",
+        "pull",
+        "verify",
+    }
 
 
 @pytest.mark.parametrize("words", [case for case in COMMANDS if case.values[0][0] == "snakemake"])

@@ -95,7 +95,7 @@ def _time_rows(session: Session) -> list[tuple[str, str]]:
     if isinstance(source, ImaginedEnvironment):
         used, window = source.fill
         rows.append(("horizon", str(session.horizon) if session.horizon else "no end"))
-        rows.append(("world model's window", f"{used} of {window}" if window else f"{used}, no limit"))
+        rows.append(("window", f"{used} of {window} tokens" if window else f"{used} tokens, no limit"))
     return rows
 
 

@@ -21,7 +21,7 @@ SPEEDS = (1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 240.0)
 HORIZONS = (5, 10, 15, 20, 30, 50, 100, 200, 500, 0)  # 0: no end
 VIEWS = ("original", "downscaled", "agent")
 NUM_FUTURES = 4
-SECONDS_AFTER_END = 1.0
+MOST_TICKS_AFTER_END = 30  # the last moment of an episode stays for a second, or for so many ticks
 
 
 @dataclass
@@ -158,7 +158,7 @@ class Session:
             self._seconds.append(now - last)
         self._last_time = now
         if self._is_over():
-            self._ticks_after_end = int(self.speed * SECONDS_AFTER_END)
+            self._ticks_after_end = min(int(self.speed), MOST_TICKS_AFTER_END)
             self._ask()
 
     def _is_over(self) -> bool:
