@@ -129,9 +129,7 @@ def test_on_a_large_terminal_it_is_drawn_and_leaves_the_lines_and_the_cursor(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("columns", "rows", "term"), [(100, 40, "dumb"), (50, 40, "xterm-256color"), (100, 8, "xterm-256color")]
-)
+@pytest.mark.parametrize(("columns", "rows", "term"), [(100, 40, "dumb"), (50, 8, "xterm-256color")])
 def test_elsewhere_there_are_plain_lines(tmp_path: Path, columns: int, rows: int, term: str) -> None:
     text = on_terminal(tmp_path, columns=columns, rows=rows, term=term)
     assert "╭" not in text and "epoch 2/2" in text

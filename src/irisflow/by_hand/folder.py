@@ -72,6 +72,12 @@ class RunFolder:
         write_atomically(self.path / "config/python", f"{sys.executable}\n".encode())
         write_atomically(self.trainer, OmegaConf.to_yaml(whole).encode())
 
+    def clear(self) -> None:
+        """Remove the halves of files that a kill left while they were written."""
+        for folder in (self.path, self.last, self.best, self.reconstructions):
+            for left in folder.glob(".*.tmp"):
+                left.unlink()
+
     def check(self) -> None:
         """Raise ConfigError unless this is the folder of a run."""
         if not self.trainer.is_file():

@@ -38,6 +38,7 @@ def run(whole: DictConfig, *, game: str, digest: str, path: Path) -> None:
         folder.write_origin(session.origin.record())
     git = folder.read_origin()["git"]
     with single_writer(path / "checkpoints"), ExitStack() as stack:
+        folder.clear()
         outlets = open_outlets(stack, whole, path, mode=mode, run_id=run_id, device=str(session.device))
         say(f"run folder: {path if path.parts else path.absolute()}")
 
