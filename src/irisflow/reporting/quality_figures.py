@@ -91,7 +91,7 @@ def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
 
 def _grid(rows: Sequence[object], num_columns: int, *, row_height: float) -> tuple[Figure, list[list[Axes]]]:
     """Return a grid whose columns share their y axis."""
-    height = min(150.0, 16 + row_height * len(rows))
+    height = min(138.0, 16 + row_height * len(rows))  # a long title and the caption fit on the page, too
     figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
     cells = figure.subplots(len(rows), num_columns, squeeze=False, sharey="col")
     return figure, [list(row) for row in cells]
