@@ -135,7 +135,7 @@ def snapshot(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if not {".snakemake", "__pycache__", ".git"} & set(name.parts):
+        if not {".snakemake", ".cache", "__pycache__", ".git"} & set(name.parts):
             found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
     return found
 

@@ -52,7 +52,10 @@ def _state() -> str:
     """Return the digest of all that a composition depends on beside the choice."""
     parts = [sys.version, *(f"{name} {version(name)}" for name in COMPOSERS)]
     for folder, pattern in ((params.PARAMS, "*.yaml"), (source.PACKAGE, "*.py")):
-        parts += [f"{file} {_sha256(file.read_bytes())}" for file in sorted(folder.rglob(pattern))]
+        parts += [
+            f"{file.relative_to(folder)} {_sha256(file.read_bytes())}"
+            for file in sorted(folder.rglob(pattern))
+        ]
     return _sha256("\n".join(parts).encode())
 
 

@@ -178,7 +178,7 @@ def test_both_doors_train_the_same_agent_and_a_stopped_run_by_hand_goes_on(
     process.terminate()
     _, stderr = process.communicate()
     assert process.returncode == 143 and own_lines(stderr) == stderr.splitlines()[-1:], stderr
-    assert f"in {run_folder}, the same command with common.resume=true goes on from there" in stderr
+    assert f"in {run_folder}, ./scripts/resume.sh goes on from there" in stderr
     result = run(run_folder, *command, "common.resume=true", check=True)
     assert " goes on " in result.stderr
     by_hand = (run_folder / "checkpoints/last/agent.safetensors").read_bytes()
