@@ -286,3 +286,24 @@ def test_neither_statistics_nor_report_load_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_figures_keep_the_studys_order_that_json_forgets(small: Any, tmp_path: Path) -> None:
+    summary = json.loads(json.dumps(summary_of(small[0]), sort_keys=True))
+    assert list(summary["aggregates"]) == ["fsq", "iris"]
+    build_report(summary, {}, tmp_path)
+    for name, first in (("F1", "iris"), ("F6", "iris")):
+        with (tmp_path / "figures" / f"{name}.csv").open() as file:
+            assert next(csv.DictReader(file))["variant"] == first
+    with (tmp_path / "figures" / "F8.csv").open() as file:
+        assert next(csv.DictReader(file))["game"] == "Pong"
+
+
+def test_many_variants_have_a_row_each_in_the_scores_and_one_film_each(tmp_path: Path) -> None:
+    description = synthetic.study(games=("Pong", "Breakout"), num_variants=6, num_seeds=1)
+    films = synthetic.write_films(description, tmp_path)
+    measured = synthetic.world_model_of(description)
+    build_report(summary_of(description, measured=measured), {}, tmp_path / "report", films=films)
+    text = " ".join(pages_of(tmp_path / "report"))
+    assert "Scores per game, continued" not in text and text.count("T3 ") == 1
+    assert len(list((tmp_path / "report" / "figures").glob("F15-*.png"))) == 2 * 6

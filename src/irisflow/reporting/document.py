@@ -23,7 +23,7 @@ from irisflow.reporting.phases import phases_table
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
-from irisflow.reporting.style import Look, Summary, drawing_style, looks, number, variant_names
+from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks, number, variant_names
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
@@ -33,6 +33,7 @@ LARGEST_FILM_FRAME_WIDTH = 20.0  # two strips fit on a page
 FEW_GAMES = 3
 MOST_PICTURES_ACROSS = 5
 MANY_PICTURES = 12
+MOST_FILMED_TWICE = 4  # variants; more are filmed once and set smaller
 MOST_FILMED_GAMES = 6
 Key = tuple[str, str, int]
 Block = dict[str, Any]
@@ -59,6 +60,7 @@ def build_report(
     `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    shown = in_order(summary)
     pictures = Pictures(
         {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())},
         {key: read_films(path) for key, path in sorted((films or {}).items())},
@@ -66,14 +68,14 @@ def build_report(
     with tempfile.TemporaryDirectory(prefix=".report-", dir=output_dir) as folder:
         building = Path(folder)
         (building / "figures").mkdir()
-        drawings, styles = draw_all(summary), looks(summary)
+        drawings, styles = draw_all(shown), looks(shown)
         for drawing in drawings.values():
             tag(drawing.figure, styles)
             save(drawing, building / "figures")
         told = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
         _write_json(building / "summary.json", told)
         _draw_markers(styles, building / "page")
-        content = {**_frame(summary), "sections": list(_sections(summary, drawings, pictures, building))}
+        content = {**_frame(shown), "sections": list(_sections(shown, drawings, pictures, building))}
         numbers = (building / "summary.json").read_bytes()
         text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
         (building / "summary.html").write_text(text, encoding="utf-8")
@@ -133,7 +135,7 @@ def _frame(summary: Summary) -> dict[str, Any]:
     return {
         "title": study["title"],
         "subtitle": f"Study {study['name']} · {_budget(study)}",
-        "footer": f"{study['name']} · {_budget(study)}",
+        "footer": f"{study['name']} · scale {study['scale']}",
         "stamp": study["stamp"],
         "answer": findings.answer(summary),
         "caveats": summary["caveats"],
@@ -256,7 +258,7 @@ def _picture_blocks(
     num_columns = min(len(names), MOST_PICTURES_ACROSS)
     first = {(variant, game): seed for variant, game, seed in sorted(frames, reverse=True)}
     games = [game for game in summary["study"]["games"] if any((name, game) in first for name in names)]
-    is_many = len(first) > MANY_PICTURES
+    is_many = len(first) > min(MANY_PICTURES, 2 * num_columns)
     small = FRAME_WIDTHS[num_columns]
     num_saved = max(len(found.originals) for found in frames.values())
     num_shown = min(5 if is_many else 8, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
@@ -319,8 +321,9 @@ def _film_block(summary: Summary, quality: Quality, films: Mapping[Key, list[Fil
     if not games:
         return {"kind": "note", "id": "F15", "text": "No film was saved."}
     names = [name for name in variant_names(summary) if any(name == found for found, _ in first)]
-    num_columns = min(len(names), 2)
-    num_films = 2 if len(games) == 1 else 1
+    is_many = len(names) > MOST_FILMED_TWICE
+    num_columns = 4 if is_many else min(len(names), 2)
+    num_films = 2 if len(games) == 1 and not is_many else 1
     cells: list[dict[str, Any] | None] = []
     for game in games[:MOST_FILMED_GAMES]:
         for index in range(num_films):
@@ -349,7 +352,7 @@ def _film_cell(
     cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
     if not films:
         return {**cell, "missing": "no film"}
-    times = times_shown(films[0], most=9 if num_columns == 1 else 7)
+    times = times_shown(films[0], most={1: 9, 2: 7}.get(num_columns, 4))
     path = building / "figures" / f"F15-{index + 1:03d}.png"
     film_picture(films[0], times, magnification=2).save(path)
     return {

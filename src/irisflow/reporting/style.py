@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib
 
 BASELINE_COLOUR = "#5f6368"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b")  # Okabe and Ito
+COLOURS = (  # Okabe and Ito, then Tol
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#332288", "#882255", "#999933",
+)  # fmt: skip
 BASELINE_MARKER = "o"
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 INK, PALE, GRID, SHADE = "#202124", "#b8bcc2", "#e6e8eb", "#e3e5e8"
@@ -85,6 +87,21 @@ def looks(summary: Summary) -> dict[str, Look]:
 def variant_names(summary: Summary) -> list[str]:
     """Return the variants in the order of every table and legend, the baseline first."""
     return [variant["name"] for variant in summary["study"]["variants"]]
+
+
+def in_order(summary: Summary) -> Summary:
+    """Return the summary with all that it keeps by variant or game in the study's order: JSON keeps the alphabet's."""
+    names = [*variant_names(summary), *summary["study"]["games"]]
+    places = {name: place for place, name in enumerate(names)}
+
+    def ordered(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: ordered(value[key]) for key in sorted(value, key=lambda key: places.get(key, len(names)))
+            }
+        return [ordered(item) for item in value] if isinstance(value, list) else value
+
+    return {key: ordered(value) for key, value in summary.items()}
 
 
 def inches(millimetres: float) -> float:

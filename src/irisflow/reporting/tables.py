@@ -30,6 +30,7 @@ from irisflow.statistics.inputs import COMPONENTS
 MOST_VARIANTS_ACROSS = 5
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
+FEW_GAMES = 3
 MOST_DIGESTS = 4
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
@@ -253,6 +254,8 @@ def game_tables(summary: Summary) -> list[Block]:
     """Return T3: raw and normalised scores per game; several tables where there are many variants."""
     names = variant_names(summary)
     most = MOST_VARIANTS_ACROSS
+    if len(names) > most and len(summary["games"]) <= FEW_GAMES:
+        return [_long_game_table(summary, names)]
     groups = [names[start : start + most] for start in range(0, len(names), most)]
     return [_game_table(summary, group, index) for index, group in enumerate(groups)]
 
@@ -270,16 +273,34 @@ def _game_table(summary: Summary, names: Sequence[str], index: int) -> Block:
         ),
     ]
     rows = [_game_row(game, row, names) for game, row in summary["games"].items()]
+    title = "Scores per game" if index == 0 else "Scores per game, continued"
+    caption, size = _game_caption(summary), 8.5 if len(names) < 4 else 7.5
+    return table("T3", title, columns, rows, caption=caption, size=size)
+
+
+def _long_game_table(summary: Summary, names: Sequence[str]) -> Block:
+    """Return T3 with a row for each variant of each game: for few games and many variants."""
+    titles = ("Random", "Human*", "IRIS, published", "Mean ± std", "norm.")
+    columns = [column("Game", align="left"), column("Variant", align="left"), *map(column, titles)]
+    rows = [
+        [game, variant_cell(summary, name), *_game_row(game, row, [name])[1:]]
+        for game, row in summary["games"].items()
+        for name in names
+    ]
+    rules = [len(names) * (index + 1) - 1 for index in range(len(summary["games"]) - 1)]
+    caption = _game_caption(summary)
+    return table("T3", "Scores per game", columns, rows, caption=caption, size=7.5, rules_after=rules)
+
+
+def _game_caption(summary: Summary) -> str:
     num_seeds = len(summary["study"]["seeds"])
     spread = "std over seeds (ddof = 1)" if num_seeds > 1 else "one seed: no std"
-    caption = (
+    return (
         f"Raw score: mean over seeds of the run's mean over evaluation episodes; {spread}. norm.: (score −"
         f" random) /"
         " (human − random). * For toy games perfect play, not human. IRIS, published: mean of 5 runs at"
         " 100,000 steps."
     )
-    title = "Scores per game" if index == 0 else "Scores per game, continued"
-    return table("T3", title, columns, rows, caption=caption, size=8.5 if len(names) < 4 else 7.5)
 
 
 def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[Cell]:
