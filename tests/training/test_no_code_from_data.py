@@ -17,6 +17,8 @@ FORBIDDEN_KEYWORDS = {"allow_pickle", "shell"}  # unless they are literally Fals
 
 # The one module that may unpickle: in a process of its own, and only as `torch.load(..., weights_only=True)`.
 UNPICKLES = SOURCE / "irisflow" / "initialization" / "foreign_child.py"
+# The one module that may pickle: `export-checkpoint` writes the format that IRIS reads. Writing runs no code from data.
+PICKLES = SOURCE / "irisflow" / "by_hand" / "exchange.py"
 
 
 def offences(code: str, *, may_unpickle_weights: bool = False) -> list[str]:
@@ -52,7 +54,8 @@ def _loads_only_weights(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_module_can_run_code_that_lies_in_data(path: Path) -> None:
-    assert offences(path.read_text(encoding="utf-8"), may_unpickle_weights=path == UNPICKLES) == []
+    allowed = ["torch.save"] if path == PICKLES else []
+    assert offences(path.read_text(encoding="utf-8"), may_unpickle_weights=path == UNPICKLES) == allowed
 
 
 def test_one_call_unpickles_weights_and_that_module_is_only_run_as_a_process_of_its_own() -> None:
