@@ -1,6 +1,7 @@
 """Aggregates against the published ones, rliable's own functions, and answers known beforehand."""
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from rliable import library, metrics
 
 from irisflow.envs.toy import Catch
 from irisflow.games import ATARI_100K
-from irisflow.statistics import aggregate
+from irisflow.statistics import aggregate, bootstrap
+from irisflow.statistics.bootstrap import seeded
 from irisflow.statistics.reference import (
     PUBLISHED,
     PUBLISHED_SHA256,
@@ -87,14 +89,56 @@ def test_performance_profile_equals_rliables() -> None:
     assert ours == pytest.approx(library.score_distributions(x, thresholds).tolist(), abs=1e-12)
 
 
-def test_intervals_are_those_of_rliable_with_its_own_metric() -> None:
-    x, y = scores(4, 3), scores(4, 3, shift=0.2, seed=1)
-    ours = aggregate.improvement(x, y, names=("x", "y"), reps=300)
-    with aggregate.seeded("improvement", "x", "y"):
-        _, theirs = library.get_interval_estimates(
-            {"x,y": [x, y]}, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]), reps=300
+def of_rliable(
+    arrays: list[np.ndarray], statistic: Callable[..., np.ndarray], **options: object
+) -> list[float]:
+    """Return rliable's interval of a statistic, its own bootstrap and all; the generator must be seeded."""
+    given = arrays if len(arrays) > 1 else arrays[0]
+    _, found = library.get_interval_estimates({"name": given}, statistic, reps=120, **options)
+    return list(found["name"].ravel().tolist())
+
+
+@pytest.mark.parametrize("num_y", [4, 3], ids=["as many runs", "fewer runs"])
+def test_intervals_of_pairs_are_rliables_own(num_y: int) -> None:
+    x, y = scores(4, 3), scores(num_y, 3, shift=0.2, seed=1).round(1)
+    improved = aggregate.improvement(x, y, names=("x", "y"), reps=120)
+    with seeded("improvement", "x", "y"):
+        theirs = of_rliable([x, y], lambda x, y: np.array([metrics.probability_of_improvement(x, y)]))
+    assert [improved.low, improved.high] == pytest.approx(theirs, abs=1e-12)
+    difference = aggregate.iqm_difference(x, y, names=("x", "y"), reps=120)
+    with seeded("difference", "x", "y"):
+        theirs = of_rliable(
+            [x, y], lambda x, y: np.array([metrics.aggregate_iqm(x) - metrics.aggregate_iqm(y)])
         )
-    assert [ours.low, ours.high] == pytest.approx(theirs["x,y"].ravel().tolist(), abs=1e-12)
+    assert [difference.low, difference.high] == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize("should_resample_games", [False, True])
+def test_intervals_of_aggregates_are_rliables_own(should_resample_games: bool) -> None:
+    ours = aggregate.aggregates(
+        scores(), name="x", reps=120, should_resample_games=should_resample_games
+    ).values()
+    with seeded("aggregates", "x"):
+        theirs = of_rliable([scores()], aggregate.point_aggregates, task_bootstrap=should_resample_games)
+    found = [metric.low for metric in ours] + [metric.high for metric in ours]
+    assert found == pytest.approx(theirs, abs=1e-12)
+
+
+def test_intervals_of_curves_and_profiles_are_rliables_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "MOST_VALUES", 500)  # several portions
+    steps, thresholds = np.stack([scores(), scores(shift=1.0, seed=2)], axis=2), np.linspace(-1, 2, 31)
+    curve = aggregate.iqm_curve(steps, name="x", reps=120)
+    with seeded("curve", "x"):
+        theirs = of_rliable(
+            [steps], lambda sample: np.array([metrics.aggregate_iqm(sample[..., step]) for step in (0, 1)])
+        )
+    found = [step.low for step in curve] + [step.high for step in curve]
+    assert found == pytest.approx(theirs, abs=1e-12)
+    profile = aggregate.performance_profile(scores(), thresholds, name="x", reps=120)
+    with seeded("profile", "x"):
+        _, bands = library.create_performance_profile({"x": scores()}, thresholds, reps=120)
+    found = [share.low for share in profile] + [share.high for share in profile]
+    assert found == pytest.approx(bands["x"].ravel().tolist(), abs=1e-12)
 
 
 def test_the_interval_of_a_variant_does_not_depend_on_what_was_computed_before() -> None:
