@@ -26,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", f"ignore::{name}")
 
 
+LONGEST = (
+    "tests/workflow/test_every_study.py", "tests/docs/test_adding_a_variant.py", "tests/models/test_imports.py",
+)  # fmt: skip
+
+
 class ByFile(LoadFileScheduling):
     """Gives a file's tests to one worker, and all files that stand on the smoke study: so each fixture is made once."""
 
@@ -37,6 +42,17 @@ class ByFile(LoadFileScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Return how tests are dealt to workers."""
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take minutes first: at the end, one worker would wait for the other."""
+    items.sort(key=lambda item: _place(item.nodeid.split("::")[0]))
+
+
+def _place(file: str) -> int:
+    if file in LONGEST:
+        return LONGEST.index(file)
+    return len(LONGEST) if file in _files_on_the_smoke_study() else len(LONGEST) + 1
 
 
 @cache

@@ -22,6 +22,7 @@ from irisflow.reporting.document import build_report
 from irisflow.reporting.pictures import Reconstructions, picture, psnr
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
+from irisflow.statistics.world_model import table
 
 HEADINGS = (
     "Does it learn?",
@@ -59,7 +60,7 @@ def summary_of(
         metrics=synthetic.metrics_of(description),
         timings=synthetic.timings_of(description) if timings is None else timings,
         random_play=synthetic.random_play_of(description) if measured else (),
-        world_model=measured or (),
+        world_model=table(measured or ()),
         confusions=synthetic.confusions_of(description),
     )
 

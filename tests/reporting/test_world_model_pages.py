@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic
 from PIL import Image
@@ -18,10 +19,14 @@ from irisflow.reporting.quality_figures import draw_quality
 from irisflow.statistics.scores import Run
 from irisflow.statistics.summary import summarise
 from irisflow.statistics.world_model import (
+    COLUMNS,
     Measured,
+    _read_at_once,
+    _read_row_by_row,
+    join_csv,
     read_confusion,
     read_world_model,
-    to_csv,
+    table,
     world_model_summary,
 )
 
@@ -34,17 +39,38 @@ def measured(**columns: object) -> Measured:
     return row._replace(**columns)
 
 
+def write(path: Path, rows: list[Measured]) -> Path:
+    """Write measurements as the stage does."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    path.write_text("\n".join(",".join(row) for row in [COLUMNS, *cells]) + "\n")
+    return path
+
+
 def quality(rows: list[Measured]) -> Quality:
     """Return what the report looks up for these rows."""
     episodes = synthetic.episodes_of(STUDY, num_evaluations=1)
     study = replace(STUDY, bootstrap_reps=1)
-    return quality_of(summarise(study, episodes, [], [], [], world_model=rows))
+    return quality_of(summarise(study, episodes, [], [], [], world_model=table(rows)))
 
 
 def test_rows_survive_the_way_to_a_file_and_back(tmp_path: Path) -> None:
     rows = synthetic.world_model_of(replace(STUDY, seeds=(0,)))
-    (tmp_path / "world_model.csv").write_text(to_csv(rows))
-    assert read_world_model([tmp_path / "world_model.csv"]) == rows
+    path = write(tmp_path / "world_model.csv", rows)
+    pd.testing.assert_frame_equal(read_world_model([path]), table(rows), check_categorical=False)
+
+
+def test_files_that_are_joined_read_as_one_and_a_fault_is_found_row_by_row_and_at_once_alike(
+    tmp_path: Path,
+) -> None:
+    rows = synthetic.world_model_of(replace(STUDY, games=("Pong",)))
+    of_seed = [[row for row in rows if row.seed == seed] for seed in STUDY.seeds]
+    paths = [write(tmp_path / f"{seed}.csv", found) for seed, found in enumerate(of_seed)]
+    (tmp_path / "all.csv").write_text(join_csv(paths))
+    pd.testing.assert_frame_equal(read_world_model([tmp_path / "all.csv"]), read_world_model(paths))
+    at_once, one_by_one = _read_at_once(paths), _read_row_by_row(paths)
+    assert at_once is not None
+    pd.testing.assert_frame_equal(at_once, one_by_one)
+    assert _read_at_once([*paths, paths[0]]) is None  # each number twice
 
 
 @pytest.mark.parametrize(
@@ -59,13 +85,16 @@ def test_rows_survive_the_way_to_a_file_and_back(tmp_path: Path) -> None:
         (lambda text: text.replace("horizon", "horizont"), "column 'horizont' is unknown.*nearest: horizon"),
         (lambda text: text.replace(",n\n", "\n"), "column 'n' is unknown, missing"),
         (lambda text: text.replace(",10\n", "\n"), "allowed: 11 cells in a row"),
+        (lambda text: text.replace(",10\n", ",10,10\n"), "allowed: 11 cells in a row"),
+        (lambda text: text.replace("value,n", "n,value"), "the columns are in another order"),
+        (lambda text: text.replace(",0,1000", ",0.5,1000"), "column seed: found '0.5'"),
     ],
 )
 def test_a_damaged_file_is_refused_with_row_and_column(
     tmp_path: Path, damage: Callable[[str], str], message: str
 ) -> None:
-    path = tmp_path / "world_model.csv"
-    path.write_text(damage(to_csv([measured()])))
+    path = write(tmp_path / "world_model.csv", [measured()])
+    path.write_text(damage(path.read_text()))
     with pytest.raises(DataError, match=message) as error:
         read_world_model([path])
     assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -80,10 +109,10 @@ def test_counts_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 def test_seeds_are_averaged_and_their_range_is_kept() -> None:
     rows = [measured(seed=seed, value=value) for seed, value in ((0, 30.0), (1, 33.0), (2, 27.0))]
-    (scalar,) = world_model_summary(STUDY, rows[::-1], {})["scalars"]
+    (scalar,) = world_model_summary(STUDY, table(rows[::-1]), {})["scalars"]
     assert (scalar["mean"], scalar["least"], scalar["greatest"], scalar["num_seeds"]) == (30.0, 27.0, 33.0, 3)
     with pytest.raises(DataError, match="column game: found 'Krull'"):
-        world_model_summary(STUDY, [measured(game="Krull")], {})
+        world_model_summary(STUDY, table([measured(game="Krull")]), {})
 
 
 def test_the_confusion_is_that_of_the_finished_agents() -> None:
@@ -91,9 +120,8 @@ def test_the_confusion_is_that_of_the_finished_agents() -> None:
     ends = [[1, 0], [0, 1]]
     counts = {"1000": {"reward": early, "end": ends}, "2000": {"reward": late, "end": ends}}
     rows = [measured(seed=seed, env_step=step) for seed in (0, 1) for step in (1000, 2000)]
-    (record,) = world_model_summary(STUDY, rows, {Run("iris", "Pong", seed): counts for seed in (0, 1)})[
-        "confusion"
-    ]
+    confusions = {Run("iris", "Pong", seed): counts for seed in (0, 1)}
+    (record,) = world_model_summary(STUDY, table(rows), confusions)["confusion"]
     assert record["reward"] == [[2, 4, 6]] * 3
 
 
@@ -119,7 +147,7 @@ def test_a_world_model_that_is_worse_than_a_copy_is_said_to_be() -> None:
 def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measurements_is_left_out() -> None:
     rows = [row for row in synthetic.world_model_of(STUDY) if (row.variant, row.game) != ("fsq", "Pong")]
     episodes = synthetic.episodes_of(STUDY, num_evaluations=1)
-    summary = summarise(replace(STUDY, bootstrap_reps=1), episodes, [], [], [], world_model=rows)
+    summary = summarise(replace(STUDY, bootstrap_reps=1), episodes, [], [], [], world_model=table(rows))
     drawings = {drawing.identifier: drawing for drawing in draw_quality(summary)}
     assert list(drawings) == ["F13", "F14a", "F14b", "F16"]
     assert {row["variant"] for row in drawings["F14a"].rows} == {"iris"}
@@ -142,7 +170,7 @@ def test_many_games_are_shown_as_their_mean() -> None:
     ]
     study = replace(STUDY, games=games, bootstrap_reps=1)
     episodes = synthetic.episodes_of(study, num_evaluations=1)
-    found = quality_of(summarise(study, episodes, [], [], [], world_model=rows))
+    found = quality_of(summarise(study, episodes, [], [], [], world_model=table(rows)))
     (place,) = found.places
     record = found.scalar("iris", place, "psnr", 1000)
     assert place.label == "Mean over 4 games" and record is not None and record["mean"] == 23.0

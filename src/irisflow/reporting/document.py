@@ -2,7 +2,6 @@
 
 # ruff: noqa: RUF001  (typographic signs in printed text)
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psn
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
 from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks, number, variant_names
+from irisflow.storage import compact_json
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
@@ -73,10 +73,10 @@ def build_report(
             tag(drawing.figure, styles)
             save(drawing, building / "figures")
         told = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
-        _write_json(building / "summary.json", told)
+        numbers = compact_json(told)
+        (building / "summary.json").write_bytes(numbers)
         _draw_markers(styles, building / "page")
         content = {**_frame(shown), "sections": list(_sections(shown, drawings, pictures, building))}
-        numbers = (building / "summary.json").read_bytes()
         text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
         (building / "summary.html").write_text(text, encoding="utf-8")
         _typeset(content, building)
@@ -89,10 +89,6 @@ def _reconstruction_summary(frames: Mapping[Key, Reconstructions]) -> dict[str, 
         for (variant, game, seed), found in frames.items()
     ]
     return {"runs": runs, "mean_psnr_db": mean_psnr(frames)}
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _draw_markers(styles: Mapping[str, Look], folder: Path) -> None:
@@ -109,7 +105,7 @@ def _typeset(content: Mapping[str, Any], building: Path) -> None:
     """Compile the PDF in the markers' folder, which is removed afterwards."""
     folder = building / "page"
     shutil.copyfile(TEMPLATE, folder / "summary.typ")
-    _write_json(folder / "page.json", content)
+    (folder / "page.json").write_bytes(compact_json(content))
     pdf = typst.compile(
         str(folder / "summary.typ"),
         root=str(building),

@@ -7,9 +7,8 @@ from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
-from irisflow.statistics.world_model import read_confusion, read_world_model
-from irisflow.statistics.world_model import to_csv as measurements_to_csv
-from irisflow.storage import json_bytes, publish
+from irisflow.statistics.world_model import join_csv, read_confusion, read_world_model
+from irisflow.storage import compact_json, json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
 
@@ -25,7 +24,7 @@ def run(request: StudyRequest) -> None:
     folders = {Run(*run[1:]): paths.agent(*run) for run in plan.runs}
     metrics = {run: read_metrics(folder / "metrics.jsonl") for run, folder in folders.items()}
     timings = {run: read_timings(folder / "timings.jsonl") for run, folder in folders.items()}
-    measured = read_world_model(file for file in plan.measurements if file.name == "world_model.csv")
+    measurements = [file for file in plan.measurements if file.name == "world_model.csv"]
     confusions = {
         Run(variant, game, seed): read_confusion(
             paths.world_model_quality(scale, variant, game, seed) / "confusion.json"
@@ -42,14 +41,14 @@ def run(request: StudyRequest) -> None:
         metrics=metrics,
         timings=timings,
         random_play=random_play,
-        world_model=measured,
+        world_model=read_world_model(measurements),
         confusions=confusions,
     )
     source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
-        "world_model.csv": measurements_to_csv(measured).encode(),
-        "summary.json": json_bytes(summary),
+        "world_model.csv": join_csv(measurements).encode(),
+        "summary.json": compact_json(summary),
         "provenance.json": json_bytes(source),
     }
     about = {"study": study.name, "scale": study.scale}

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from irisflow.games import ATARI_100K
@@ -21,7 +22,7 @@ from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
-from irisflow.statistics.world_model import Confusions, Measured, world_model_summary
+from irisflow.statistics.world_model import Confusions, table, world_model_summary
 
 Scores = Float[np.ndarray, "runs games"]
 NUM_THRESHOLDS = 121
@@ -37,7 +38,7 @@ def summarise(
     metrics: Mapping[Run, Sequence[Mapping[str, float]]] | None = None,
     timings: Timings | None = None,
     random_play: Sequence[EpisodeScore] = (),
-    world_model: Sequence[Measured] = (),
+    world_model: pd.DataFrame | None = None,
     confusions: Mapping[Run, Confusions] | None = None,
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
@@ -69,7 +70,9 @@ def summarise(
         "profiles": _profiles(study, normalised),
         "curves": _curves(study, block, during),
         "games": {game: _game(study, game, means, ends) for game in study.games},
-        "world_model": world_model_summary(study, world_model, confusions or {}),
+        "world_model": world_model_summary(
+            study, table(()) if world_model is None else world_model, confusions or {}
+        ),
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),

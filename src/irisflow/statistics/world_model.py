@@ -8,10 +8,13 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from irisflow.errors import DataError, nearest
 from irisflow.statistics.coverage import check_runs
@@ -21,9 +24,11 @@ from irisflow.statistics.study import StudyDescription
 COLUMNS = (
     "variant", "game", "seed", "env_step", "metric", "mode", "context", "horizon", "class", "value", "n",
 )  # fmt: skip
+HEADER = ",".join(COLUMNS)
 TEXTS, OPTIONAL = ("variant", "game", "metric", "mode"), ("context", "horizon", "class")
 MEND = "Delete this file and run its `measure_world_model` stage again."
 CONFUSIONS = {"reward": 3, "end": 2}
+DIGITS = 6  # of a number in the summary: a large study has half a million of them
 Confusions = Mapping[str, Mapping[str, Sequence[Sequence[int]]]]
 
 
@@ -43,29 +48,82 @@ class Measured(NamedTuple):
     n: int
 
 
-def read_world_model(paths: Iterable[Path]) -> list[Measured]:
-    """Return the measurements of all files, in the order of the files' names and rows.
+def read_world_model(paths: Iterable[Path]) -> pd.DataFrame:
+    """Return the measurements of all files as `table` does, in the order of the files' names and rows.
 
     Raises DataError, one line with file, row and column, for an unknown or missing column, an ill-typed or
     non-finite value, and a number given twice.
     """
-    placed = [row for path in sorted(paths) for row in _read_file(path)]
+    files = sorted(paths)
+    rows = _read_at_once(files)
+    return rows if rows is not None else _read_row_by_row(files)
+
+
+def table(rows: Iterable[Measured]) -> pd.DataFrame:
+    """Return measurements with a row each and the columns of `Measured`; missing is what does not apply."""
+    return _typed(pd.DataFrame(list(rows), columns=list(Measured._fields)))
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    kinds = dict.fromkeys(("context", "horizon", "of_class"), "Int64")
+    typed = rows.astype({**kinds, "seed": "int64", "env_step": "int64", "value": "float64", "n": "int64"})
+    names = {column: typed[column].astype("category") for column in TEXTS}
+    in_order = {
+        column: found.cat.set_categories(sorted(found.cat.categories)) for column, found in names.items()
+    }
+    return typed.assign(**in_order)
+
+
+def _read_at_once(files: Sequence[Path]) -> pd.DataFrame | None:
+    """Return what all files hold, parsed as one; None where anything in them is not as it should be.
+
+    A large study has more than a million rows. What is wrong, and where, is found row by row.
+    """
+    if any(_text(file).partition("\n")[0] != HEADER for file in files):
+        return None
+    try:
+        rows = _typed(
+            pd.read_csv(
+                io.StringIO("".join(map(_body, files))),
+                names=list(Measured._fields),
+                dtype={
+                    **dict.fromkeys(TEXTS, "category"),
+                    **dict.fromkeys(("seed", "env_step", "n"), "int64"),
+                },
+                keep_default_na=False,
+                na_values={column: [""] for column in ("context", "horizon", "of_class")},
+                float_precision="round_trip",
+                index_col=False,
+                on_bad_lines="error",
+            )
+        )
+    except (ValueError, TypeError, OverflowError):
+        return None
+    is_sound = np.isfinite(rows["value"]).all() and not rows.duplicated(list(Measured._fields[:-2])).any()
+    return rows if is_sound else None
+
+
+def _read_row_by_row(files: Sequence[Path]) -> pd.DataFrame:
+    """Return the same, and name the first fault."""
+    placed = [row for file in files for row in _read_file(file)]
     seen: dict[tuple[object, ...], tuple[Path, int]] = {}
     for place, row in placed:
         key = row[:-2]
         if key in seen:
             raise _error(place, "metric", row.metric, f"each number once (first in row {seen[key][1]})")
         seen[key] = place
-    return [row for _, row in placed]
+    return table(row for _, row in placed)
 
 
-def to_csv(rows: Iterable[Measured]) -> str:
-    """Return the CSV text that `read_world_model` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
-    return text.getvalue()
+def join_csv(paths: Iterable[Path]) -> str:
+    """Return one CSV text of all files, which `read_world_model` has found sound."""
+    return "".join([HEADER, "\n", *(_body(file) for file in sorted(paths))])
+
+
+def _body(path: Path) -> str:
+    """Return a file's rows, whatever its first line says."""
+    body = _text(path).partition("\n")[2]
+    return body if body.endswith("\n") or not body else f"{body}\n"
 
 
 def read_confusion(path: Path) -> Confusions:
@@ -82,48 +140,82 @@ def read_confusion(path: Path) -> Confusions:
 
 
 def world_model_summary(
-    study: StudyDescription, rows: Sequence[Measured], confusions: Mapping[Run, Confusions]
+    study: StudyDescription, rows: pd.DataFrame, confusions: Mapping[Run, Confusions]
 ) -> dict[str, Any]:
     """Return every number averaged over seeds, with the least and the greatest seed; empty without rows.
 
     `scalars` has one record a number, `curves` one a metric, mode and context over the horizon (of earlier weights
-    in the mode `greedy` only), `confusion` the finished agents' counts, summed over seeds. Raises DataError for a
-    run that is not the study's.
+    in the mode `greedy` only), `confusion` the finished agents' counts, summed over seeds. Numbers have six digits.
+    Raises DataError for a run that is not the study's.
     """
-    if not rows:
+    if rows.empty:
         return {}
-    check_runs(study, (Run(row.variant, row.game, row.seed) for row in rows), what="world-model measurements")
-    last = _last_steps(rows)
-    scalars: dict[tuple[Any, ...], list[Measured]] = {}
-    curves: dict[tuple[Any, ...], dict[int, list[Measured]]] = {}
-    for row in sorted(rows, key=lambda row: [(cell is not None, cell) for cell in row[:-2]]):
-        cell = (row.variant, row.game, row.env_step, row.metric)
-        if row.horizon is None:
-            scalars.setdefault((*cell, row.of_class), []).append(row)
-        elif row.mode == "greedy" or row.env_step == last[Run(*row[:3])]:
-            curves.setdefault((*cell, row.mode, row.context), {}).setdefault(row.horizon, []).append(row)
+    of_run = ["variant", "game", "seed"]
+    finished = rows.groupby(of_run, observed=True)["env_step"].max()
+    last = {Run(*run): int(step) for run, step in finished.items()}
+    check_runs(study, last, what="world-model measurements")
+    is_last = rows["env_step"].to_numpy() == rows.groupby(of_run, observed=True)["env_step"].transform("max")
+    is_scalar = rows["horizon"].isna()
+    cell = ["variant", "game", "env_step", "metric"]
+    scalars = _over_seeds(rows[is_scalar], [*cell, "of_class"])
+    points = _over_seeds(
+        rows[~is_scalar & ((rows["mode"] == "greedy") | is_last)], [*cell, "mode", "context", "horizon"]
+    )
     return {
-        "num_runs": len({row[:3] for row in rows}),
-        "scalars": [_scalar(key, found) for key, found in scalars.items()],
-        "curves": [_curve(key, found) for key, found in curves.items()],
+        "num_runs": len(last),
+        "scalars": [
+            {"class" if column == "of_class" else column: value for column, value in record.items()}
+            for record in scalars
+        ],
+        "curves": _curves(points, [*cell, "mode", "context"]),
         "confusion": _confusion(last, confusions),
     }
 
 
-def _last_steps(rows: Iterable[Measured]) -> dict[Run, int]:
-    """Return after how many steps each run's agent was finished."""
-    last: dict[Run, int] = {}
-    for row in rows:
-        run = Run(*row[:3])
-        last[run] = max(last.get(run, 0), row.env_step)
-    return last
+def _over_seeds(rows: pd.DataFrame, key: list[str]) -> list[dict[str, Any]]:
+    """Return a record a key, sorted by it: mean, least and greatest over seeds; what does not apply is None."""
+    ordered = rows.sort_values([*key, "seed"], na_position="first", kind="stable")
+    groups = ordered.groupby(key, sort=False, dropna=False, observed=True)
+    found = groups.agg(
+        mean=("value", "mean"),
+        least=("value", "min"),
+        greatest=("value", "max"),
+        num_seeds=("value", "size"),
+        n=("n", "sum"),
+    ).reset_index()
+    columns = {column: found[column].tolist() for column in found}
+    for column in ("mean", "least", "greatest"):
+        columns[column] = [float(f"{value:.{DIGITS}g}") for value in columns[column]]
+    for column in set(key) & {"context", "horizon", "of_class"}:
+        columns[column] = [None if value is pd.NA else value for value in columns[column]]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _curves(points: Iterable[Mapping[str, Any]], key: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a record a key, of points that lie beside each other."""
+    columns = ("horizon", "mean", "least", "greatest")
+    curves = []
+    for _, found in groupby(points, key=itemgetter(*key)):
+        rows = list(found)
+        curves.append(
+            {
+                **{column: rows[0][column] for column in key},
+                **{column: [row[column] for row in rows] for column in columns},
+                "num_seeds": min(row["num_seeds"] for row in rows),
+            }
+        )
+    return curves
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
 
 
 def _read_file(path: Path) -> Iterator[tuple[tuple[Path, int], Measured]]:
-    try:
-        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
+    reader = csv.reader(io.StringIO(_text(path)))
     header = next(reader, [])
     for column in [*header, *COLUMNS]:
         if column not in COLUMNS or header.count(column) != 1:
@@ -131,6 +223,8 @@ def _read_file(path: Path) -> Iterator[tuple[tuple[Path, int], Measured]]:
                 f"{path}, row 1: column {column!r} is unknown, missing or repeated{nearest(column, COLUMNS)}."
                 f" Allowed: {', '.join(COLUMNS)}."
             )
+    if tuple(header) != COLUMNS:
+        raise DataError(f"{path}, row 1: the columns are in another order. Allowed: {HEADER}. {MEND}")
     for row_number, cells in enumerate(reader, start=2):
         if cells:
             yield (path, row_number), _parsed((path, row_number), header, cells)
@@ -166,45 +260,6 @@ def _error(place: tuple[Path, int], column: str, found: object, allowed: str) ->
     return DataError(
         f"{place[0]}, row {place[1]}, column {column}: found {found!r}, allowed: {allowed}. {MEND}"
     )
-
-
-def _scalar(key: tuple[Any, ...], rows: Sequence[Measured]) -> dict[str, Any]:
-    variant, game, env_step, metric, of_class = key
-    return {
-        "variant": variant,
-        "game": game,
-        "env_step": env_step,
-        "metric": metric,
-        "class": of_class,
-        **_over_seeds(rows),
-    }
-
-
-def _curve(key: tuple[Any, ...], by_horizon: Mapping[int, Sequence[Measured]]) -> dict[str, Any]:
-    variant, game, env_step, metric, mode, context = key
-    points = [_over_seeds(by_horizon[horizon]) for horizon in sorted(by_horizon)]
-    return {
-        "variant": variant,
-        "game": game,
-        "env_step": env_step,
-        "metric": metric,
-        "mode": mode,
-        "context": context,
-        "horizon": sorted(by_horizon),
-        **{name: [point[name] for point in points] for name in ("mean", "least", "greatest")},
-        "num_seeds": min(point["num_seeds"] for point in points),
-    }
-
-
-def _over_seeds(rows: Sequence[Measured]) -> dict[str, Any]:
-    values = [row.value for row in rows]
-    return {
-        "mean": float(np.mean(values)),
-        "least": min(values),
-        "greatest": max(values),
-        "num_seeds": len(values),
-        "n": sum(row.n for row in rows),
-    }
 
 
 def _confusion(last: Mapping[Run, int], confusions: Mapping[Run, Confusions]) -> list[dict[str, Any]]:
