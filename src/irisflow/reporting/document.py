@@ -33,6 +33,7 @@ LARGEST_FILM_FRAME_WIDTH = 20.0  # two strips fit on a page
 FEW_GAMES = 3
 MOST_PICTURES_ACROSS = 5
 MANY_PICTURES = 12
+MOST_SMALL_FRAMES = 320  # of all games and variants: more make the file large, and nobody looks at them
 MOST_FILMED_TWICE = 4  # variants; more are filmed once and set smaller
 MOST_FILMED_GAMES = 6
 Key = tuple[str, str, int]
@@ -257,7 +258,8 @@ def _picture_blocks(
     is_many = len(first) > min(MANY_PICTURES, 2 * num_columns)
     small = FRAME_WIDTHS[num_columns]
     num_saved = max(len(found.originals) for found in frames.values())
-    num_shown = min(5 if is_many else 8, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
+    most = max(2, min(5, MOST_SMALL_FRAMES // len(first))) if is_many else 8
+    num_shown = min(most, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
     cells: list[dict[str, Any] | None] = []
     for index, (name, game) in enumerate((name, game) for game in games for name in names):
         cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}

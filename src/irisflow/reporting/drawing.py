@@ -37,6 +37,7 @@ def save(drawing: Drawing, folder: Path) -> None:
     stem = folder / drawing.identifier
     with drawing_style():
         drawing.figure.savefig(f"{stem}.svg", metadata={"Date": None})
+        drawing.figure.set_layout_engine("none")  # it is laid out now, and that takes as long as to draw it
         drawing.figure.savefig(f"{stem}.png", metadata={"Software": None})
     Path(f"{stem}.csv").write_text(rows_as_csv(drawing.rows), encoding="utf-8")
 

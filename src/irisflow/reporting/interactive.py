@@ -25,6 +25,7 @@ POINTS = 72.0  # an inch
 PIXELS = 106.0  # an inch, in a browser: figures as wide as a printed page fill the column
 REACH = 5.0  # points around a plotted one in which the pointer counts as on it
 TAG = re.compile(r'<g id="(variant-\d+)(?:-\d+)?"')
+NUMBER = re.compile(r"[\N{MINUS SIGN}0-9.,k%]+")
 IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
 
 
@@ -75,6 +76,7 @@ def _points(figure: Figure, styles: Mapping[str, Look]) -> Iterator[str]:
     height = figure.get_figheight() * POINTS
     scale = POINTS / figure.dpi
     for axes in figure.axes:
+        labels = _row_labels(axes)
         for line in axes.lines:
             place = _variant(line, styles)
             if place is None or line.get_marker() in ("None", "none", None, ""):
@@ -82,17 +84,18 @@ def _points(figure: Figure, styles: Mapping[str, Look]) -> Iterator[str]:
             plotted = np.asarray(line.get_xydata(), np.float64)
             drawn = np.asarray(line.get_transform().transform(plotted))
             for (x, y), (across, up) in zip(plotted.tolist(), drawn.tolist(), strict=True):
-                text = escape(f"{names[place]}: {_told(axes, x, y)}")
+                text = escape(f"{names[place]}: {_told(labels, x, y)}")
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
                 yield f'{circle} class="variant-{place}"><title>{text}</title></circle>'
 
 
-def _told(axes: Axes, x: float, y: float) -> str:
+def _row_labels(axes: Axes) -> dict[float, str]:
+    """Return the names that rows of the axes have, by place; numbers are no names."""
+    ticks = zip(axes.get_yticks(), axes.get_yticklabels(), strict=False)
+    labels = {float(place): label.get_text() for place, label in ticks}
+    return {place: label for place, label in labels.items() if label and not NUMBER.fullmatch(label)}
+
+
+def _told(labels: Mapping[float, str], x: float, y: float) -> str:
     """Return where a point lies; a row that has a name, by that name."""
-    rows = {
-        float(place): label.get_text()
-        for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=False)
-    }
-    label = rows.get(y, "")
-    is_named = bool(label) and not re.fullmatch(r"[\N{MINUS SIGN}0-9.,k%]+", label)
-    return f"{x:.4g}" if is_named else f"{y:.4g} at {x:.6g}"
+    return f"{x:.4g}" if y in labels else f"{y:.4g} at {x:.6g}"

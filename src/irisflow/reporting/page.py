@@ -1,6 +1,7 @@
 """`summary.html`: the report as one file for a browser, with the same numbers, and nothing from any network."""
 
 import base64
+import gzip
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def page(
             for index, (name, look) in enumerate(styles.items())
         ],
         films=_animations(films, list(styles)),
-        summary=_uri("application/json", summary),
+        summary=_uri("application/gzip", gzip.compress(summary, mtime=0)),
         citation=_citation(content),
     )
 

@@ -93,13 +93,17 @@ def _read_at_once(files: Sequence[Path]) -> pd.DataFrame | None:
                 keep_default_na=False,
                 na_values={column: [""] for column in ("context", "horizon", "of_class")},
                 float_precision="round_trip",
-                index_col=False,
                 on_bad_lines="error",
             )
         )
     except (ValueError, TypeError, OverflowError):
         return None
-    is_sound = np.isfinite(rows["value"]).all() and not rows.duplicated(list(Measured._fields[:-2])).any()
+    has_long_rows = not isinstance(rows.index, pd.RangeIndex)  # pandas took their first cells for names
+    is_sound = (
+        not has_long_rows
+        and np.isfinite(rows["value"]).all()
+        and not rows.duplicated(list(Measured._fields[:-2])).any()
+    )
     return rows if is_sound else None
 
 
