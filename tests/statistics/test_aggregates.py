@@ -10,13 +10,15 @@ from rliable import library, metrics
 from irisflow.envs.toy import Catch
 from irisflow.games import ATARI_100K
 from irisflow.statistics import aggregate, bootstrap
+from irisflow.statistics.baselines import published_baselines
 from irisflow.statistics.bootstrap import seeded
 from irisflow.statistics.reference import (
     PUBLISHED,
     PUBLISHED_SHA256,
-    published_normalised,
     reference,
 )
+
+PUBLISHED_BASELINES = published_baselines(ATARI_100K, reps=100)
 
 
 def scores(num_runs: int = 5, num_games: int = 6, shift: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -29,24 +31,39 @@ def test_the_published_scores_are_the_file_that_was_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "iqm", "mean", "median", "gap"),
+    ("label", "iqm", "mean", "median", "gap", "superhuman"),
     [
-        ("SimPLe", 0.130, 0.332, 0.134, 0.729),
-        ("TWM", 0.459, 0.956, 0.505, 0.513),
-        ("DreamerV3-2023", 0.487, 1.124, 0.485, 0.510),
-        ("IRIS", 0.501, 1.046, 0.289, 0.512),
-        ("DIAMOND", 0.641, 1.459, 0.373, 0.480),
-        ("REM", 0.673, 1.222, 0.280, 0.482),
-        ("Delta-IRIS", 0.682, 1.383, 0.594, 0.443),
-        ("Simulus", 0.990, 1.645, 0.982, 0.412),
-        ("EfficientZero", 1.047, 1.943, 1.090, 0.367),
+        ("SimPLe", 0.130, 0.332, 0.134, 0.729, 1),
+        ("SPR", None, 0.616, 0.396, None, 6),  # of which the means of runs are published, which give no IQM
+        ("TWM", 0.459, 0.956, 0.505, 0.513, 8),
+        ("DreamerV3", 0.487, 1.124, 0.485, 0.510, 9),
+        ("IRIS", 0.501, 1.046, 0.289, 0.512, 10),
+        ("DIAMOND", 0.641, 1.459, 0.373, 0.480, 11),
+        ("REM", 0.673, 1.222, 0.280, 0.482, 12),
+        ("Δ-IRIS", 0.682, 1.383, 0.594, 0.443, 12),
+        ("Simulus", 0.990, 1.645, 0.982, 0.412, 13),
+        ("EfficientZero", 1.047, 1.943, 1.090, 0.367, 14),
+        ("Random play", 0, 0, 0, 1, 0),
+        ("Human play", 1, 1, 1, 0, 26),
     ],
 )
 def test_published_aggregates_are_reproduced_to_three_digits(
-    algorithm: str, iqm: float, mean: float, median: float, gap: float
+    label: str, iqm: float | None, mean: float, median: float, gap: float | None, superhuman: int
 ) -> None:
-    found = aggregate.point_aggregates(published_normalised(algorithm, ATARI_100K))
-    assert found.round(3).tolist() == [iqm, median, mean, gap]
+    (found,) = [record for record in PUBLISHED_BASELINES if record["label"] == label]
+    expected = {"iqm": iqm, "median": median, "mean": mean, "optimality_gap": gap}
+    assert {metric: round(record["value"], 3) for metric, record in found["metrics"].items()} == {
+        metric: value for metric, value in expected.items() if value is not None
+    }
+    assert found["num_superhuman"] == superhuman and found["sources"] and found["badge"]
+
+
+def test_what_is_published_in_one_number_a_game_gives_no_interval_and_other_games_give_nothing() -> None:
+    (spr,) = [record for record in PUBLISHED_BASELINES if record["label"] == "SPR"]
+    assert spr["num_runs"] is None and spr["metrics"]["mean"]["low"] is None
+    (iris,) = [record for record in PUBLISHED_BASELINES if record["label"] == "IRIS"]
+    assert iris["metrics"]["iqm"]["low"] < 0.501 < iris["metrics"]["iqm"]["high"]
+    assert published_baselines(("Catch",), reps=10) == published_baselines((), reps=10) == []
 
 
 def test_random_play_in_catch_scores_what_the_reference_says() -> None:

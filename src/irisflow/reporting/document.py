@@ -20,6 +20,7 @@ from irisflow.reporting.interactive import tag
 from irisflow.reporting.page import page
 from irisflow.reporting.phases import phases_table
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
+from irisflow.reporting.published import published_table
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
 from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks, number, variant_names
@@ -173,6 +174,8 @@ def _sections(
     needs_block = "No game with reference scores has a run of every variant."
     needs_two = "A comparison needs two variants with runs on the same games and seeds."
     yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
+    if summary["published"]:
+        yield {"title": "Beside published agents", "blocks": [published_table(summary)]}
     yield _section("Performance profiles", drawings, {"F3": needs_block})
     yield _pair("Probability of improvement between variants", drawings, ("F4", "F5"), needs_two)
     not_evaluated = "No evaluation while training was recorded."

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from irisflow.reporting import findings
+from irisflow.reporting import findings, published
 from irisflow.reporting.drawing import (
     WIDTH,
     Drawing,
@@ -49,7 +49,6 @@ METRIC_TITLES = {
     "mean": "Mean",
     "optimality_gap": "Optimality gap (less is better)",
 }
-PUBLISHED = Look(INK, "d")
 
 
 def draw_all(summary: Summary) -> dict[str, Drawing]:
@@ -80,17 +79,21 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
 
 
 def draw_aggregates(summary: Summary) -> Drawing:
-    """Return F1: four aggregate metrics with their intervals, IRIS's published ones below a rule."""
+    """Return F1: four aggregate metrics with their intervals, published ones below a rule."""
     names = variant_names(summary)
-    records = {**summary["aggregates"], **_published(summary)}
-    styles = {**looks(summary), **dict.fromkeys(_published(summary), PUBLISHED)}
-    figure = Figure(figsize=(inches(WIDTH), inches(24 + 8 * len(records))), layout="constrained")
+    others = published.drawn(summary)
+    records = {**summary["aggregates"], **others}
+    styles = {**looks(summary), **dict.fromkeys(others, published.LOOK)}
+    height = 24 + 8 * len(names) + (8 if len(others) == 1 else 5) * len(others)
+    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
     rows: list[Row] = []
     num_values = next(record["iqm"]["num_values"] for record in records.values() if record)
     for axes, (metric, title) in zip(row_of_axes(figure, 4, sharey=True), METRIC_TITLES.items(), strict=True):
         for place, (name, record) in enumerate(records.items()):
-            whisker(axes, place, record[metric], styles[name], is_hollow=name not in names)
-            rows.append({"metric": metric, "variant": name, **record[metric]})
+            if metric in record:
+                whisker(axes, place, record[metric], styles[name], is_hollow=name in others)
+                known = {"games_low": None, "games_high": None, **record[metric]}
+                rows.append({"metric": metric, "variant": name, **known})
         if len(records) > len(names):
             axes.axhline(len(names) - 0.5, color=PALE, linewidth=0.8)
         axes.set_title(findings.iqm_label(num_values) if metric == "iqm" else title, loc="left")
@@ -99,26 +102,21 @@ def draw_aggregates(summary: Summary) -> Drawing:
     return Drawing("F1", findings.aggregates(summary), _aggregates_caption(summary), figure, rows)
 
 
-def _published(summary: Summary) -> dict[str, Any]:
-    return {f"{name}, published": record for name, record in summary["published"].items()}
-
-
 def _aggregates_caption(summary: Summary) -> str:
     num_seeds, num_games = len(summary["block"]["seeds"]), len(summary["block"]["normalised_games"])
     reps = summary["study"]["bootstrap_reps"]
-    published = (
-        " Below the rule, hollow: IRIS's published runs (100,000 steps, 5 seeds, 100 episodes) on the same"
-        " games,"
-        " for orientation, not ranked."
+    others = (
+        " Below the rule, hollow: published agents over the same games, for orientation, not ranked; no mark where their"
+        " runs are not known."
         if summary["published"]
         else ""
     )
     if num_seeds == 1:
-        return f"Normalised scores, {num_games} game(s), one seed: point values, no interval.{published}"
+        return f"Normalised scores, {num_games} game(s), one seed: point values, no interval.{others}"
     return (
         f"Normalised scores, n = {num_seeds} seeds x {num_games} games. Bar: 95 % stratified percentile"
         f" bootstrap over"
-        f" seeds ({reps:,} resamples, rliable). Thin line: games resampled too.{published}"
+        f" seeds ({reps:,} resamples, rliable). Thin line: games resampled too.{others}"
     )
 
 

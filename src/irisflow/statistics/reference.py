@@ -70,6 +70,12 @@ def published_normalised(algorithm: str, games: tuple[str, ...]) -> Float[np.nda
     return np.stack(columns, axis=1)
 
 
+def sources(algorithm: str) -> list[str]:
+    """Return where an agent's published scores are from."""
+    with PUBLISHED.open(encoding="utf-8", newline="") as file:
+        return sorted({row["source"] for row in csv.DictReader(file) if row["algorithm"] == algorithm})
+
+
 def possible_range(game: str) -> tuple[float, float] | None:
     """Return the least and the greatest score that a game's rules allow, where they bound it."""
     return SCORE_RANGE.get(game)

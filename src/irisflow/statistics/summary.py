@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from irisflow.games import ATARI_100K
 from irisflow.statistics import aggregate, permutation
 from irisflow.statistics.account import cost_summary, provenance_summary, training_summary
+from irisflow.statistics.baselines import num_superhuman, published_baselines
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.exact import stratified_test
 from irisflow.statistics.phases import Timings
 from irisflow.statistics.random_play import against_random_play
-from irisflow.statistics.reference import Reference, published, published_normalised, reference
+from irisflow.statistics.reference import Reference, published, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
 from irisflow.statistics.world_model import Confusions, table, world_model_summary
@@ -63,7 +63,10 @@ def summarise(
         "block": {**_jsonable(block), "normalised_games": list(normalised_games)},
         "protocol": _protocol(final),
         "aggregates": _aggregates(study, normalised),
-        "published": _published(study, normalised_games),
+        "published": published_baselines(normalised_games, reps=study.bootstrap_reps),
+        "num_superhuman": {
+            name: num_superhuman(scores) for name, scores in normalised.items() if scores.size
+        },
         "comparisons": _comparisons(study, block, raw, normalised),
         "random_play": against_random_play(study, means, random_play),
         "improvement_matrix": _improvement_matrix(study, raw),
@@ -163,14 +166,6 @@ def aggregate_record(scores: Scores, *, name: str, reps: int) -> dict[str, dict[
         }
         for metric in aggregate.METRICS
     }
-
-
-def _published(study: StudyDescription, games: tuple[str, ...]) -> dict[str, Any]:
-    """Return IRIS's published aggregates over the same games; empty where a game is no Atari-100k game."""
-    if not games or not set(games) <= set(ATARI_100K):
-        return {}
-    scores = published_normalised("IRIS", games)
-    return {"IRIS": aggregate_record(scores, name="published IRIS", reps=study.bootstrap_reps)}
 
 
 def _comparisons(
