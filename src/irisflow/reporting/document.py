@@ -176,7 +176,7 @@ def _sections(
     needs_block = "No game with reference scores has a run of every variant."
     needs_two = "A comparison needs two variants with runs on the same games and seeds."
     yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
-    yield _section("Performance profiles", drawings, {"F3": needs_block})
+    yield _section("Performance profiles and ranks", drawings, {"F3": needs_block, "F18": needs_two})
     yield _pair("Probability of improvement between variants", drawings, ("F4", "F5"), needs_two)
     not_evaluated = "No evaluation while training was recorded."
     curves = {"F6": "No step was evaluated in every run of a variant.", "F7": not_evaluated}

@@ -27,6 +27,7 @@ from irisflow.reporting.drawing import (
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
 from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
+from irisflow.reporting.ranks import draw_ranks, ranks_height
 from irisflow.reporting.style import (
     GRID,
     INK,
@@ -59,6 +60,7 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (any(summary["aggregates"].values()), draw_aggregates),
         (any(record["iqm_difference"] for record in summary["comparisons"].values()), draw_difference),
         (bool(summary["profiles"]), draw_profiles),
+        (bool(summary.get("ranks")), draw_ranks),
         (bool(summary["comparisons"]), draw_matrix),
         (bool(summary["comparisons"]), draw_forest),
         (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
@@ -154,7 +156,8 @@ def draw_profiles(summary: Summary) -> Drawing:
     """Return F3: the share of runs above each score, on a linear and on a compressed axis."""
     styles, profiles = looks(summary), summary["profiles"]
     thresholds = np.array(profiles["thresholds"])
-    figure = Figure(figsize=(inches(WIDTH), inches(128)), layout="constrained")
+    below = ranks_height(len(styles)) if summary.get("ranks") else 0.0
+    figure = Figure(figsize=(inches(WIDTH), inches(min(110, 132 - below))), layout="constrained")
     rows: list[Row] = []
     for axes, is_linear in zip(row_of_axes(figure, 2, sharey=True), (True, False), strict=True):
         for name, shares in profiles["shares"].items():

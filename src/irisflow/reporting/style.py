@@ -184,6 +184,12 @@ def listed(words: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(words[:most])} and {len(words) - most} more"
 
 
+def leaders(values: Mapping[str, float], digits: int = 3) -> list[str]:
+    """Return the names of the greatest value, in their order: several where it is printed alike."""
+    greatest = number(max(values.values()), digits)
+    return [name for name, value in values.items() if number(value, digits) == greatest]
+
+
 def several(parts: Sequence[tuple[float, str]], *, separator: str = ", ") -> str:
     """Join texts; of more than four, only those with the two greatest values and the least, and say how many lie between."""
     if len(parts) <= MOST_TOLD:

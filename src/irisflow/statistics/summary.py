@@ -18,6 +18,7 @@ from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.exact import stratified_test
 from irisflow.statistics.phases import Timings
 from irisflow.statistics.random_play import against_random_play
+from irisflow.statistics.ranks import rank_summary
 from irisflow.statistics.reference import Reference, published, published_normalised, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
@@ -67,6 +68,7 @@ def summarise(
         "random_play": against_random_play(study, means, random_play),
         "improvement_matrix": _improvement_matrix(study, raw),
         "profiles": _profiles(study, normalised),
+        "ranks": rank_summary(raw),
         "curves": _curves(study, block, during),
         "games": {game: _game(study, game, means, ends) for game in study.games},
         "world_model": world_model_summary(study, world_model, confusions or {}),
