@@ -21,7 +21,10 @@ def drawn(scores: dict[str, np.ndarray], *, num_draws: int) -> dict[str, np.ndar
 
 def test_counting_agrees_with_drawing_runs_and_sorting_them() -> None:
     rng = np.random.default_rng(1)
-    scores = {name: rng.integers(0, 6, (runs, 3)).astype(float) for name, runs in zip("abcd", (5, 3, 4, 1), strict=True)}
+    scores = {
+        name: rng.integers(0, 6, (runs, 3)).astype(float)
+        for name, runs in zip("abcd", (5, 3, 4, 1), strict=True)
+    }
     found, expected = rank_summary(scores), drawn(scores, num_draws=40_000)
     for name, record in found.items():
         assert record["shares"] == pytest.approx(expected[name], abs=0.01)

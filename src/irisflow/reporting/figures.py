@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from irisflow.reporting import findings
+from irisflow.reporting.ablation import draw_tornado, has_tornado
 from irisflow.reporting.drawing import (
     WIDTH,
     Drawing,
@@ -24,6 +25,7 @@ from irisflow.reporting.drawing import (
     steps_text,
     whisker,
 )
+from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
 from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
@@ -64,10 +66,13 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (bool(summary["comparisons"]), draw_matrix),
         (bool(summary["comparisons"]), draw_forest),
         (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
+        (has_tornado(summary), draw_tornado),
+        (has_spending(summary), draw_spending),
         (has_game_curves(summary), draw_game_curves),
         (bool(summary["random_play"]), draw_random_play),
         (True, draw_strips),
         (bool(summary["cost"]["rows"]), draw_cost),
+        (bool(prices(summary)), draw_front),
         (bool(summary["cost"].get("phases")), draw_phases),  # an older summary has none
         (bool(summary["training"]), draw_training),
     ):

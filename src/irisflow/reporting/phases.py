@@ -21,7 +21,7 @@ from irisflow.reporting.style import (
     variant_names,
 )
 from irisflow.reporting.tables import Block, Cell, column, table, variant_cell
-from irisflow.statistics.phases import OTHER, PHASES
+from irisflow.statistics.phases import LARGEST, MEANS, OTHER, PHASES
 
 # Lightness and hatches keep them apart in grey.
 FILLS = {
@@ -34,7 +34,7 @@ FILLS = {
     )
 }
 LEAST_LABELLED = 0.045
-ROWS = ("variant", "phase", "num_runs", "seconds", "share")
+ROWS = ("variant", "phase", "num_runs", "seconds", "share", *MEANS, *LARGEST)
 
 
 def draw_phases(summary: Summary) -> Drawing:

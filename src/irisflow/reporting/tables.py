@@ -361,12 +361,13 @@ def _cost_row(summary: Summary, row: Mapping[str, Any]) -> list[Cell]:
         count(row["env_steps"]),
         *(count(updates[part]) if updates[part] else DASH for part in COMPONENTS),
         f"{row['peak_rss_mb']:,.0f} MB",
-        _parameters(row["parameters"]),
+        millions_of_parts(row["parameters"]),
         listed(row["devices"], 2),
     ]
 
 
-def _parameters(parameters: Mapping[str, int] | None) -> str:
+def millions_of_parts(parameters: Mapping[str, int] | None) -> str:
+    """Return the parameters of tokenizer, world model and actor-critic, or a dash for None."""
     if not parameters:
         return DASH
     return " / ".join(_millions(parameters[part]) for part in COMPONENTS)
