@@ -3,6 +3,7 @@
 Nothing here is a result: a run's score is drawn around the mean and with the spread of IRIS's published runs.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,29 @@ QUESTIONS = {
     "pretrained_tokenizer": "Does a tokenizer pretrained on recorded play help?",
     "retnet": "Does retention replace attention?",
 }
+
+
+AXES = {
+    "fsq": "quantizer",
+    "parallel": "prediction",
+    "pretrained_tokenizer": "initialization",
+    "retnet": "backbone",
+}
+
+
+def with_axes(description: StudyDescription) -> StudyDescription:
+    """Return the study with what each variant changes."""
+    variants = [
+        replace(
+            variant,
+            axis=AXES.get(variant.name, "quantizer"),
+            changes=(("tokenizer.name", "iris", variant.name), ("tokenizer.levels", None, "[8, 8, 8]")),
+        )
+        if variant.name != "iris"
+        else replace(variant, axis="baseline")
+        for variant in description.variants
+    ]
+    return replace(description, variants=tuple(variants))
 
 
 def study(

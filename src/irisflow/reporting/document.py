@@ -13,12 +13,15 @@ import matplotlib
 import typst
 
 from irisflow.reporting import findings, quality_findings, tables
+from irisflow.reporting.ablation import ablation_table, axes_of
+from irisflow.reporting.compact import cost_table_of, phases_table_of
 from irisflow.reporting.drawing import Drawing, save
+from irisflow.reporting.efficiency import targets_table
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
 from irisflow.reporting.interactive import tag
+from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
-from irisflow.reporting.phases import phases_table
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
 from irisflow.reporting.published import published_table
 from irisflow.reporting.quality import Quality, quality_of
@@ -176,8 +179,9 @@ def _sections(
     yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
     if summary["published"]:
         yield {"title": "Beside published agents", "blocks": [published_table(summary)]}
-    yield _section("Performance profiles", drawings, {"F3": needs_block})
+    yield _section("Performance profiles and ranks", drawings, {"F3": needs_block, "F18": needs_two})
     yield _pair("Probability of improvement between variants", drawings, ("F4", "F5"), needs_two)
+    yield from _ablation_section(summary, drawings)
     not_evaluated = "No evaluation while training was recorded."
     curves = {"F6": "No step was evaluated in every run of a variant.", "F7": not_evaluated}
     scores = tables.game_tables(summary)
@@ -193,20 +197,51 @@ def _sections(
     yield from _quality_sections(summary, drawings, pictures.films, building)
     if "F11" in drawings:
         yield _section("Training losses", drawings, {"F11": ""})
-    cost = [tables.cost_table(summary)] if summary["cost"]["rows"] else []
+    yield from _efficiency_section(summary, drawings)
+    cost = [cost_table_of(summary)] if summary["cost"]["rows"] else []
     yield {
         "title": "What it cost",
         "blocks": [*_figures(drawings, {"F10": "No costs were recorded."}), *cost],
     }
-    phases = [phases_table(summary)] if "F17" in drawings else []
+    phases = [phases_table_of(summary)] if "F17" in drawings else []
     unwatched = "No training wrote down what its phases took."
     yield {
         "title": "What training spent its time on",
         "blocks": [*_figures(drawings, {"F17": unwatched}), *phases],
     }
-    notes = {"kind": "notes", "title": "Method", "notes": tables.method_notes(summary)}
-    records = [tables.provenance_table(summary), *tables.input_tables(summary)]
+    notes = {"kind": "notes", "title": "Method", "notes": _method(summary)}
+    records = [
+        *configuration_tables(summary),
+        tables.provenance_table(summary),
+        *tables.input_tables(summary),
+    ]
     yield {"title": "Method and provenance", "blocks": [notes, *records]}
+
+
+def _ablation_section(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:
+    """Yield the page on what each change does, where the variants say what they change."""
+    if axes_of(summary) and summary["comparisons"]:
+        unnormalised = {"F19": "No game of the comparison has reference scores."}
+        blocks = [*_figures(drawings, unnormalised), ablation_table(summary)]
+        yield {"title": "Ablation by axis", "blocks": blocks}
+
+
+def _efficiency_section(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:
+    """Yield the page on scores against time, updates and steps."""
+    reasons = {
+        "F20": "No variant has both a normalised score and a training whose time is known.",
+        "F21": "No training wrote down what its phases took up to an evaluation.",
+    }
+    targets = [targets_table(summary)] if summary.get("efficiency", {}).get("targets") else []
+    yield {"title": "What a score takes", "blocks": [*_figures(drawings, reasons), *targets]}
+
+
+def _method(summary: Summary) -> list[dict[str, str]]:
+    """Return the method's notes, that on power after the one on the test."""
+    notes = tables.method_notes(summary)
+    place = next(index for index, note in enumerate(notes) if note["term"] == "Test") + 1
+    added = [{"term": term, "text": text} for term, text in power_note(summary).items()]
+    return [*notes[:place], *added, *notes[place:]]
 
 
 def _random_play_blocks(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from irisflow.reporting import findings, published
+from irisflow.reporting.ablation import draw_tornado, has_tornado
 from irisflow.reporting.drawing import (
     WIDTH,
     Drawing,
@@ -24,9 +25,11 @@ from irisflow.reporting.drawing import (
     steps_text,
     whisker,
 )
+from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
 from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
+from irisflow.reporting.ranks import draw_ranks, ranks_height
 from irisflow.reporting.style import (
     GRID,
     INK,
@@ -58,13 +61,17 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (any(summary["aggregates"].values()), draw_aggregates),
         (any(record["iqm_difference"] for record in summary["comparisons"].values()), draw_difference),
         (bool(summary["profiles"]), draw_profiles),
+        (bool(summary.get("ranks")), draw_ranks),
         (bool(summary["comparisons"]), draw_matrix),
         (bool(summary["comparisons"]), draw_forest),
         (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
+        (has_tornado(summary), draw_tornado),
+        (has_spending(summary), draw_spending),
         (has_game_curves(summary), draw_game_curves),
         (bool(summary["random_play"]), draw_random_play),
         (True, draw_strips),
         (bool(summary["cost"]["rows"]), draw_cost),
+        (bool(prices(summary)), draw_front),
         (bool(summary["cost"].get("phases")), draw_phases),  # an older summary has none
         (bool(summary["training"]), draw_training),
     ):
@@ -152,7 +159,8 @@ def draw_profiles(summary: Summary) -> Drawing:
     """Return F3: the share of runs above each score, on a linear and on a compressed axis."""
     styles, profiles = looks(summary), summary["profiles"]
     thresholds = np.array(profiles["thresholds"])
-    figure = Figure(figsize=(inches(WIDTH), inches(128)), layout="constrained")
+    below = ranks_height(len(styles)) if summary.get("ranks") else 0.0
+    figure = Figure(figsize=(inches(WIDTH), inches(min(110, 132 - below))), layout="constrained")
     rows: list[Row] = []
     for axes, is_linear in zip(row_of_axes(figure, 2, sharey=True), (True, False), strict=True):
         for name, shares in profiles["shares"].items():

@@ -8,7 +8,9 @@ from irisflow.reporting.style import (
     Summary,
     count,
     duration,
+    each,
     interval,
+    leaders,
     number,
     p_statement,
     percent,
@@ -30,7 +32,30 @@ def answer(summary: Summary) -> str:
 def learns(summary: Summary) -> str:
     """Return for each variant whether its runs beat random play."""
     records = summary["random_play"]["variants"]
-    return " ".join(_learned(name, record) for name, record in records.items())
+    if len(records) <= MOST_TOLD:
+        return " ".join(_learned(name, record) for name, record in records.items())
+    beaten = {"better": "beat", "worse": "score lower than"}
+    groups = _by_verdict(records)
+    told = [
+        f"{_joined(names, 'and')} {beaten[verdict]} random play ({_largest_p(records, names)}, Holm)."
+        if verdict in beaten
+        else f"{_joined(names, 'and')} {'is' if len(names) == 1 else 'are'} not separated from random play."
+        for verdict, names in groups.items()
+    ]
+    return " ".join(told)
+
+
+def _by_verdict(records: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return better, worse and undecided (where there are any) -> names."""
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for name, record in records.items():
+        groups[record["verdict"] if _decided(record) else "undecided"].append(name)
+    return {verdict: names for verdict, names in groups.items() if names}
+
+
+def _largest_p(records: Mapping[str, Any], names: Sequence[str]) -> str:
+    p = max(records[name]["p_holm"] for name in names)
+    return p_statement(p) if p < 0.001 or len(names) == 1 else f"p ≤ {p:.3f}"
 
 
 def _learned(name: str, record: Mapping[str, Any]) -> str:
@@ -49,8 +74,11 @@ def _compared(summary: Summary) -> str:
         return f"One variant, {baseline}: there is nothing to compare. {aggregates(summary)}"
     if not comparisons:
         return "No game has a run of every variant: nothing can be compared yet."
+    groups = _by_verdict(comparisons)
     separated = [
-        _separated(name, baseline, record) for name, record in comparisons.items() if _decided(record)
+        sentence
+        for verdict in ("better", "worse")
+        for sentence in _found(groups, verdict, baseline, comparisons)
     ]
     rest = [name for name, record in comparisons.items() if not _decided(record)]
     if not rest:
@@ -60,6 +88,18 @@ def _compared(summary: Summary) -> str:
 
 def _decided(record: Mapping[str, Any]) -> bool:
     return record["verdict"] in ("better", "worse")
+
+
+def _found(
+    groups: Mapping[str, list[str]], verdict: str, baseline: str, comparisons: Mapping[str, Any]
+) -> list[str]:
+    """Return a sentence for each variant of a verdict, or one for all where these are many."""
+    names = groups.get(verdict, [])
+    if len(names) <= MOST_TOLD:
+        return [_separated(name, baseline, comparisons[name]) for name in names]
+    return [
+        f"{_joined(names, 'and')} are {verdict} than {baseline} ({_largest_p(comparisons, names)}, Holm)."
+    ]
 
 
 def _separated(name: str, baseline: str, record: Mapping[str, Any]) -> str:
@@ -90,13 +130,20 @@ def aggregates(summary: Summary) -> str:
     known = {name: record["iqm"] for name, record in summary["aggregates"].items() if record}
     if not known:
         return "No game with reference scores has a run of every variant: there are no normalised aggregates."
-    best = max(known, key=lambda name: known[name]["value"])
+    values = {name: record["value"] for name, record in known.items()}
+    best, *level = leaders(values)
     label = iqm_label(known[best]["num_values"])
     if len(known) == 1:
         return f"{best}: {label} {interval(known[best])}."
+    if len(level) + 1 == len(known):
+        return f"No variant lies above another: the {label} of all {len(known)} is {number(values[best])}."
     others = several(
-        [(row["value"], f"{name} {number(row['value'])}") for name, row in known.items() if name != best]
+        [(value, f"{name} {number(value)}") for name, value in values.items() if name not in (best, *level)]
     )
+    if level:
+        return (
+            f"{_joined([best, *level], 'and')} share the highest {label}, {number(values[best])}; {others}."
+        )
     return f"{best} has the highest {label}: {interval(known[best])}; {others}."
 
 
@@ -115,17 +162,18 @@ def difference(summary: Summary) -> str:
     if not known:
         return "There is no difference to draw."
     name = max(known, key=lambda name: abs(known[name]["value"]))
+    baseline = summary["study"]["baseline"]
+    if number(known[name]["value"]) == number(0):
+        return f"No variant differs from {baseline} in IQM."
     direction = "above" if known[name]["value"] >= 0 else "below"
     size = number(abs(known[name]["value"]))
-    baseline = summary["study"]["baseline"]
     return f"The largest difference: {name} lies {size} IQM {direction} {baseline}."
 
 
 def profiles(summary: Summary) -> str:
     """Return the shares of runs above 1."""
-    shares = summary["profiles"]["above_one"]
-    parts = several([(share, f"{name} {percent(share)}") for name, share in shares.items()])
-    return f"Runs that score above 1 (the human or perfect score): {parts}."
+    shares = each(summary["profiles"]["above_one"], percent)
+    return f"Runs that score above 1 (the human or perfect score): {shares}."
 
 
 def matrix(summary: Summary) -> str:
@@ -138,7 +186,9 @@ def matrix(summary: Summary) -> str:
     x, y = max(pairs, key=lambda pair: pairs[pair])
     if pairs[x, y] == 0.5:
         return f"No variant wins more than {CHANCE} of pairs of runs against another."
-    return f"Furthest apart: a run of {x} beats a run of {y} in {percent(pairs[x, y])} of pairs."
+    alike = sum(percent(share) == percent(pairs[x, y]) for share in pairs.values()) - 1
+    more = f", as in {plural(alike, 'other comparison')}" if alike else ""
+    return f"Furthest apart: a run of {x} beats a run of {y} in {percent(pairs[x, y])} of pairs{more}."
 
 
 def forest(summary: Summary) -> str:
@@ -149,7 +199,7 @@ def forest(summary: Summary) -> str:
         for name, record in summary["comparisons"].items()
     }
     num_games = len(summary["block"]["games"])
-    parts = several([(won, f"{name} {won} of {num_games}") for name, won in wins.items()])
+    parts = each(wins, lambda won: f"{won:g} of {num_games}")
     return f"Games on which a variant wins more than half of the pairs against {baseline}: {parts}."
 
 
@@ -162,9 +212,7 @@ def learning(summary: Summary) -> str:
     label = iqm_label(len(block["normalised_games"]) * len(block["seeds"]))
     steps = {point["env_step"] for point in last.values()}
     if len(steps) == 1:
-        parts = several(
-            [(point["value"], f"{name} {number(point['value'])}") for name, point in last.items()]
-        )
+        parts = each({name: point["value"] for name, point in last.items()}, number)
         return f"{label} at the last evaluation while training ({count(steps.pop())} steps): {parts}."
     parts = several(
         [
@@ -193,6 +241,8 @@ def strips(summary: Summary) -> str:
     if not spreads:
         return "Every run is one dot; with one seed the spread between seeds is unknown."
     game, name = max(spreads, key=lambda key: spreads[key])
+    if number(spreads[game, name]) == number(0):
+        return "The seeds of a variant score alike, on every game."
     return (
         f"Seeds differ most on {game} ({name}: standard deviation {number(spreads[game, name])} normalised)."
     )
@@ -200,10 +250,8 @@ def strips(summary: Summary) -> str:
 
 def reconstructions(psnr: Mapping[str, float], names: Sequence[str]) -> str:
     """Return each variant's mean PSNR."""
-    parts = several(
-        [(value, f"{name} {number(value, 1)} dB") for name in names if (value := psnr.get(name)) is not None]
-    )
-    return f"Mean PSNR of the reconstructions: {parts}."
+    known = {name: psnr[name] for name in names if psnr.get(name) is not None}
+    return f"Mean PSNR of the reconstructions: {each(known, lambda value: f'{number(value, 1)} dB')}."
 
 
 def cost(summary: Summary) -> str:

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from irisflow.reporting import findings
-from irisflow.reporting.drawing import WIDTH, Drawing, name_rows
+from irisflow.reporting.drawing import WIDTH, Drawing, label_on, name_rows
 from irisflow.reporting.style import (
     DASH,
-    INK,
     Summary,
     count,
     duration,
@@ -23,7 +21,7 @@ from irisflow.reporting.style import (
     variant_names,
 )
 from irisflow.reporting.tables import Block, Cell, column, table, variant_cell
-from irisflow.statistics.phases import OTHER, PHASES
+from irisflow.statistics.phases import LARGEST, MEANS, OTHER, PHASES
 
 # Lightness and hatches keep them apart in grey.
 FILLS = {
@@ -36,7 +34,7 @@ FILLS = {
     )
 }
 LEAST_LABELLED = 0.045
-ROWS = ("variant", "phase", "num_runs", "seconds", "share")
+ROWS = ("variant", "phase", "num_runs", "seconds", "share", *MEANS, *LARGEST)
 
 
 def draw_phases(summary: Summary) -> Drawing:
@@ -92,15 +90,8 @@ def _stack(axes: Axes, rows: list[Mapping[str, Any]], names: list[str], *, key: 
             )
         for place, (start, length) in enumerate(zip(ends, lengths, strict=True)):
             if key == "share" and length >= 100 * LEAST_LABELLED:
-                _label(axes, start + length / 2, place, f"{length:.0f}", colour)
+                label_on(axes, start + length / 2, place, f"{length:.0f}", colour)
         ends += lengths
-
-
-def _label(axes: Axes, x: float, y: float, words: str, colour: str) -> None:
-    red, green, blue = to_rgb(colour)
-    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-    box = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
-    axes.text(x, y, words, ha="center", va="center", fontsize=7, color="white" if is_dark else INK, bbox=box)
 
 
 def phases_table(summary: Summary) -> Block:

@@ -57,11 +57,12 @@ def published_table(summary: Summary) -> Block:
         ]
         for record in summary["published"]
     ]
+    over = f"Human-normalised, over the same {plural(num_games, 'game')}."
     caption = (
-        f"Human-normalised, over the same {plural(num_games, 'game')}. Published agents are for orientation: they are neither"
-        " ranked nor tested, as their budgets and evaluations are their own. Where only the means of runs are"
-        " published there is no IQM: that of means is another number. Human or better: games whose mean over runs is 1"
-        " or more. Sources of the scores: summary.json, key published."
+        f"{over} Published agents are for orientation: they are neither ranked nor tested, as their budgets and"
+        " evaluations are their own. Where only the means of runs are published there is no IQM: that of means is another"
+        " number. Human or better: games whose mean over runs is 1 or more. Sources of the scores: summary.json, key"
+        " published."
     )
     return table(
         "T13",

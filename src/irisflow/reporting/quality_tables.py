@@ -5,7 +5,7 @@ from typing import Any
 
 from irisflow.reporting.quality import Place, Quality, quality_of
 from irisflow.reporting.style import DASH, MINUS, Summary, count, listed, number, percent, plural
-from irisflow.reporting.tables import Block, Cell, column, table, variant_cell
+from irisflow.reporting.tables import MOST_ROOMY_ROWS, Block, Cell, column, table, variant_cell
 
 CLASSES = {"reward": (f"{MINUS}1", "0", "+1"), "end": ("no", "yes")}
 
@@ -89,8 +89,9 @@ def _confusion_table(summary: Summary, quality: Quality) -> list[Block]:
     """Return T9, or nothing where no counts were kept."""
     rows: list[list[Cell]] = []
     rules = []
+    places = quality.places if len(quality.variants) <= MOST_ROOMY_ROWS else (quality.everything,)
     for name in quality.variants:
-        for place in quality.places:
+        for place in places:
             counts = {head: _counts(quality.confusion, name, place, head) for head in CLASSES}
             if any(counts.values()):
                 told = [_told(row) for head in CLASSES for row in counts[head]]

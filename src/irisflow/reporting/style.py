@@ -1,6 +1,6 @@
 """One look for every page: a colour and a marker for each variant, one way to write each kind of number."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +117,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", MINUS) if abs(value) >= 0.5 * 10**-digits else f"{0:.{digits}f}"
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """Return a number with its sign, a zero without."""
+    return f"+{number(value, digits)}" if value >= 0.5 * 10**-digits else number(value, digits)
+
+
 def score(value: float | None) -> str:
     """Return a raw game score: one or two decimals where it is small, thousands separated."""
     if value is None:
@@ -185,9 +190,28 @@ def listed(words: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(words[:most])} and {len(words) - most} more"
 
 
+def leaders(values: Mapping[str, float], digits: int = 3) -> list[str]:
+    """Return the names of the greatest value, in their order: several where it is printed alike."""
+    greatest = number(max(values.values()), digits)
+    return [name for name, value in values.items() if number(value, digits) == greatest]
+
+
 def several(parts: Sequence[tuple[float, str]], *, separator: str = ", ") -> str:
-    """Join texts; of more than four, only those with the two greatest values and the least, and say how many lie between."""
+    """Join texts; of more than four, only those with the two greatest values and the least, and say how many lie between.
+
+    Where more than four have one value, the first stands for all.
+    """
     if len(parts) <= MOST_TOLD:
         return separator.join(text for _, text in parts)
     first, second, *between, last = sorted(parts, key=lambda part: -part[0])
+    if first[0] == last[0]:
+        return separator.join([first[1], f"the other {len(parts) - 1} the same"])
     return separator.join([first[1], second[1], f"{len(between)} in between", last[1]])
+
+
+def each(values: Mapping[str, float], told: Callable[[float], str], *, separator: str = ", ") -> str:
+    """Return what is told of each value behind its name, or once for all where several are told alike."""
+    texts = {name: told(value) for name, value in values.items()}
+    if len(texts) > 1 and len(set(texts.values())) == 1:
+        return f"{next(iter(texts.values()))} for every variant"
+    return several([(values[name], f"{name} {text}") for name, text in texts.items()], separator=separator)

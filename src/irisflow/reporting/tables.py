@@ -30,6 +30,7 @@ from irisflow.statistics.inputs import COMPONENTS
 MOST_VARIANTS_ACROSS = 5
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
+MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
 FEW_GAMES = 3
 MOST_DIGESTS = 4
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
@@ -164,6 +165,7 @@ def random_play_table(summary: Summary) -> Block:
     rows: list[list[Cell]] = []
     rules = []
     random = summary["random_play"]
+    has_games = len(random["cells"]) * len(random["variants"]) <= MOST_GAME_ROWS
     for name, record in random["variants"].items():
         if len(random["games"]) > 1:
             label: Cell = {"text": plural(len(record["games"]), "game"), "style": "strong"}
@@ -176,7 +178,7 @@ def random_play_table(summary: Summary) -> Block:
                 *_random_play_cells(cells[name]),
             ]
             for game, cells in random["cells"].items()
-            if name in cells
+            if name in cells and has_games
         ]
         rules.append(len(rows) - 1)
     return table(
@@ -218,6 +220,11 @@ def _random_play_caption(summary: Summary) -> str:
     several = len(summary["random_play"]["games"]) > 1
     games = ", averaged over games; below, game by game" if several else ""
     family = "the variants; for single games over variants × games" if several else "the variants"
+    is_left_out = (
+        len(summary["random_play"]["cells"]) * len(summary["random_play"]["variants"]) > MOST_GAME_ROWS
+    )
+    if is_left_out:
+        games, family = ", averaged over games (single games: summary.json, key random_play)", "the variants"
     return (
         f"Two-sided permutation test, labels permuted within each game, on the share of pairs of runs that the variant"
         f" wins, ties one half{games}. Raw scores. Holm: over {family}. Smallest p: what these run counts can give at"
@@ -246,7 +253,8 @@ def coverage(summary: Summary) -> Block:
         "title": "Seeds with a final score / planned",
         "games": summary["study"]["games"],
         "rows": rows,
-        "is_dense": len(rows) > MOST_ROOMY_ROWS,
+        "is_dense": len(rows)
+        > (MOST_ROOMY_ROWS if len(summary["study"]["games"]) <= FEW_GAMES else FEW_GAMES),
     }
 
 
@@ -361,12 +369,13 @@ def _cost_row(summary: Summary, row: Mapping[str, Any]) -> list[Cell]:
         count(row["env_steps"]),
         *(count(updates[part]) if updates[part] else DASH for part in COMPONENTS),
         f"{row['peak_rss_mb']:,.0f} MB",
-        _parameters(row["parameters"]),
+        millions_of_parts(row["parameters"]),
         listed(row["devices"], 2),
     ]
 
 
-def _parameters(parameters: Mapping[str, int] | None) -> str:
+def millions_of_parts(parameters: Mapping[str, int] | None) -> str:
+    """Return the parameters of tokenizer, world model and actor-critic, or a dash for None."""
     if not parameters:
         return DASH
     return " / ".join(_millions(parameters[part]) for part in COMPONENTS)

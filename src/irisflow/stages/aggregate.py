@@ -1,7 +1,8 @@
 """Stage `aggregate`: every number of the report, from the scores of a study's runs."""
 
-from irisflow import params, paths, provenance
+from irisflow import compositions, params, paths, provenance
 from irisflow.stages.study_request import StudyRequest
+from irisflow.statistics.configuration import changed_keys
 from irisflow.statistics.episode_score import to_csv
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
 from irisflow.statistics.scores import Run, read_scores
@@ -67,7 +68,14 @@ def describe(study: Study) -> StudyDescription:
         scale_note=baseline.scale["note"],
         games=tuple(study.games),
         variants=tuple(
-            VariantDescription(name, settings.variant["question"], settings.variant["axis"])
+            VariantDescription(
+                name,
+                settings.variant["question"],
+                settings.variant["axis"],
+                changed_keys(
+                    compositions.values(study.choice(study.baseline)), compositions.values(study.choice(name))
+                ),
+            )
             for name, settings in composed.items()
         ),
         baseline=study.baseline,

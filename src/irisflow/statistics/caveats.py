@@ -8,11 +8,13 @@ import numpy as np
 from irisflow.games import ATARI_100K
 from irisflow.statistics.exact import seeds_needed
 from irisflow.statistics.permutation import LEVEL
+from irisflow.statistics.power import SIZES
 from irisflow.statistics.study import StudyDescription
 
 IRIS_EPISODES = 100
 LARGEST_SHARE = 0.3
 MOST_LISTED = 8
+MOST_PLANNED = 3
 Summary = Mapping[str, Any]
 
 
@@ -29,6 +31,7 @@ def caveats(study: StudyDescription, summary: Summary) -> list[dict[str, str]]:
         _time_limit,
         _dominance,
         _comparisons,
+        _power,
     )
     found = [caveat for source in sources for caveat in source(study, summary)]
     return sorted(found, key=lambda caveat: ("stop", "warn", "note").index(caveat["level"]))
@@ -183,4 +186,18 @@ def _comparisons(study: StudyDescription, summary: Summary) -> Iterator[dict[str
             f"{count} comparisons with {study.baseline}: p values are Holm-adjusted; unadjusted, the chance"
             f" of at least one"
             f" false win would be {100 * chance:.0f} %.",
+        )
+
+
+def _power(study: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
+    """Tell how many seeds would be enough for what was not separated, if that is not much to tell."""
+    open_ones = [
+        name for name, record in summary["comparisons"].items() if record["verdict"] == "not separated"
+    ]
+    if summary["power"] and 0 < len(open_ones) <= MOST_PLANNED:
+        needed = {name: summary["power"][name]["seeds"] for name in open_ones}
+        told = ", ".join(f"{name} {seeds or f'more than {SIZES[-1]}'}" for name, seeds in needed.items())
+        yield _caveat(
+            "note",
+            f"Seeds for 80 % power against {study.baseline}, were the differences what they are here: {told}.",
         )

@@ -12,11 +12,15 @@ NOT_EVIDENCE = {
 
 @dataclass(frozen=True)
 class VariantDescription:
-    """One arm of the study. `question` is one line: what the arm answers. `axis` says what it changes."""
+    """One arm of the study. `question` is one line: what the arm answers. `axis` says what it changes.
+
+    `changes` are the keys of its configuration that differ from the baseline's: key, value there, value here (None: absent).
+    """
 
     name: str
     question: str = ""
     axis: str = ""
+    changes: tuple[tuple[str, str | None, str | None], ...] = ()
 
 
 @dataclass(frozen=True)

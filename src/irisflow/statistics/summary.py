@@ -15,10 +15,13 @@ from irisflow.statistics.account import cost_summary, provenance_summary, traini
 from irisflow.statistics.baselines import num_superhuman, published_baselines
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
+from irisflow.statistics.efficiency import efficiency_summary
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.exact import stratified_test
 from irisflow.statistics.phases import Timings
+from irisflow.statistics.power import seeds_for_power
 from irisflow.statistics.random_play import against_random_play
+from irisflow.statistics.ranks import rank_summary
 from irisflow.statistics.reference import Reference, published, reference
 from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
@@ -57,6 +60,7 @@ def summarise(
     normalised_games = tuple(game for game in block.games if reference(game) is not None)
     raw = {name: score_matrix(means, name, games=block.games, seeds=block.seeds) for name in _names(study)}
     normalised = {name: normalised_matrix(raw[name], block, normalised_games) for name in _names(study)}
+    curve_records = _curves(study, block, during)
     summary = {
         "study": _study(study),
         "coverage": _coverage(study, means),
@@ -71,7 +75,17 @@ def summarise(
         "random_play": against_random_play(study, means, random_play),
         "improvement_matrix": _improvement_matrix(study, raw),
         "profiles": _profiles(study, normalised),
-        "curves": _curves(study, block, during),
+        "ranks": rank_summary(raw),
+        "power": seeds_for_power(raw, study.baseline),
+        "curves": curve_records,
+        "efficiency": efficiency_summary(
+            curve_means(during),
+            curve_records["iqm"],
+            {name: _compared_runs(name, block) for name in _names(study)},
+            metrics or {},
+            timings or {},
+            curve_records["pretraining_env_steps"],
+        ),
         "games": {game: _game(study, game, means, ends) for game in study.games},
         "world_model": world_model_summary(
             study, table(()) if world_model is None else world_model, confusions or {}
@@ -93,6 +107,10 @@ def normalised_matrix(raw: Scores, block: Block, games: Sequence[str]) -> Scores
         if scale is not None
     ]
     return np.stack(columns, axis=1) if columns else np.empty((len(raw), 0))
+
+
+def _compared_runs(name: str, block: Block) -> list[Run]:
+    return [Run(name, game, seed) for game in block.games for seed in block.seeds]
 
 
 def _names(study: StudyDescription) -> list[str]:

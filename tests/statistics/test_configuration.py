@@ -1,0 +1,18 @@
+"""Differences of configurations."""
+
+from irisflow import compositions
+from irisflow.params import Choice
+from irisflow.statistics.configuration import changed_keys
+
+
+def test_only_keys_that_differ_are_told_with_both_values() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "name": "x", "variant": {"question": "?"}}
+    own = {"a": {"b": 1, "c": [1, 3], "d": None}, "name": "y", "variant": {"question": "!"}}
+    assert changed_keys(base, own) == (("a.c", "[1, 2]", "[1, 3]"), ("a.d", None, "null"), ("name", "x", "y"))
+    assert changed_keys(base, base) == ()
+
+
+def test_a_variants_own_changes_are_found() -> None:
+    base, own = (compositions.values(Choice("smoke", variant=name)) for name in ("iris", "codebook_small"))
+    changes = changed_keys(base, own)
+    assert changes and all(key.startswith("tokenizer.") for key, _, _ in changes)
