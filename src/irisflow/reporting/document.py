@@ -23,6 +23,7 @@ from irisflow.reporting.interactive import tag
 from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
+from irisflow.reporting.published import drawn as published_rows
 from irisflow.reporting.published import published_table
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
@@ -32,6 +33,7 @@ from irisflow.storage import compact_json
 TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
 FRAME_WIDTHS = {1: 14.2, 2: 14.2, 3: 14.2, 4: 12.6, 5: 12.6}  # three rows of pictures fit on a page
+SMALL_FRAME_WIDTH = 10.8  # of more pictures beside each other: four rows fit
 LARGEST_FRAME_WIDTH = 24.0
 LARGEST_FILM_FRAME_WIDTH = 20.0  # two strips fit on a page
 FEW_GAMES = 3
@@ -174,9 +176,14 @@ def _sections(
     }
     if summary["random_play"]:
         yield {"title": "Does it learn?", "blocks": list(_random_play_blocks(summary, drawings))}
+    is_tall = len(published_rows(summary)) > 1
     needs_block = "No game with reference scores has a run of every variant."
     needs_two = "A comparison needs two variants with runs on the same games and seeds."
-    yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
+    if is_tall:
+        yield _section("Aggregate metrics", drawings, {"F1": needs_block})
+        yield {"title": "Differences", "blocks": list(_difference_blocks(summary, drawings, needs_two))}
+    else:
+        yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
     if summary["published"]:
         yield {"title": "Beside published agents", "blocks": [published_table(summary)]}
     yield _section("Performance profiles and ranks", drawings, {"F3": needs_block, "F18": needs_two})
@@ -246,7 +253,14 @@ def _method(summary: Summary) -> list[dict[str, str]]:
 
 def _random_play_blocks(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:
     yield from _figures(drawings, {"F12": "No game has both random play and a trained run."})
-    yield tables.random_play_table(summary)
+    if tables.has_game_rows(summary):
+        yield tables.random_play_table(summary)
+
+
+def _difference_blocks(summary: Summary, drawings: Mapping[str, Drawing], needs_two: str) -> Iterator[Block]:
+    yield from _figures(drawings, {"F2": needs_two})
+    if summary["random_play"] and not tables.has_game_rows(summary):
+        yield tables.random_play_table(summary)
 
 
 def _section(title: str, drawings: Mapping[str, Drawing], wanted: Mapping[str, str]) -> Block:
@@ -290,13 +304,14 @@ def _picture_blocks(
         yield {"kind": "note", "id": "F9", "text": "No reconstructions were saved."}
         return
     names = variant_names(summary)
-    num_columns = min(len(names), MOST_PICTURES_ACROSS)
     first = {(variant, game): seed for variant, game, seed in sorted(frames, reverse=True)}
     games = [game for game in summary["study"]["games"] if any((name, game) in first for name in names)]
-    is_many = len(first) > min(MANY_PICTURES, 2 * num_columns)
-    small = FRAME_WIDTHS[num_columns]
+    is_many = len(first) > min(MANY_PICTURES, 2 * min(len(names), MOST_PICTURES_ACROSS))
     num_saved = max(len(found.originals) for found in frames.values())
     most = max(2, min(5, MOST_SMALL_FRAMES // len(first))) if is_many else 8
+    across = int(PAGE_WIDTH / (most * SMALL_FRAME_WIDTH + 5)) if is_many else 0
+    num_columns = min(len(names), max(MOST_PICTURES_ACROSS, across))
+    small = FRAME_WIDTHS.get(num_columns, SMALL_FRAME_WIDTH)
     num_shown = min(most, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
     cells: list[dict[str, Any] | None] = []
     for index, (name, game) in enumerate((name, game) for game in games for name in names):
@@ -358,7 +373,7 @@ def _film_block(summary: Summary, quality: Quality, films: Mapping[Key, list[Fil
         return {"kind": "note", "id": "F15", "text": "No film was saved."}
     names = [name for name in variant_names(summary) if any(name == found for found, _ in first)]
     is_many = len(names) > MOST_FILMED_TWICE
-    num_columns = 4 if is_many else min(len(names), 2)
+    num_columns = min(4, -(-len(names) // 2)) if is_many else min(len(names), 2)
     num_films = 2 if len(games) == 1 and not is_many else 1
     cells: list[dict[str, Any] | None] = []
     for game in games[:MOST_FILMED_GAMES]:

@@ -20,7 +20,7 @@ def drawn(summary: Summary) -> dict[str, Mapping[str, Any]]:
     """
     is_comparable = summary["study"]["full_protocol"]
     return {
-        f"{record['label']}, published ({record['badge']})": record["metrics"]
+        f"{record['label']} ({record['badge'] if is_comparable else 'published'})": record["metrics"]
         for record in summary["published"]
         if record["key"] not in BY_DEFINITION and (is_comparable or record["label"] == ALONE)
     }

@@ -27,7 +27,7 @@ from irisflow.reporting.style import (
 )
 from irisflow.statistics.inputs import COMPONENTS
 
-MOST_VARIANTS_ACROSS = 5
+MOST_VARIANTS_ACROSS = 6
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
@@ -165,7 +165,7 @@ def random_play_table(summary: Summary) -> Block:
     rows: list[list[Cell]] = []
     rules = []
     random = summary["random_play"]
-    has_games = len(random["cells"]) * len(random["variants"]) <= MOST_GAME_ROWS
+    has_games = has_game_rows(summary)
     for name, record in random["variants"].items():
         if len(random["games"]) > 1:
             label: Cell = {"text": plural(len(record["games"]), "game"), "style": "strong"}
@@ -189,6 +189,12 @@ def random_play_table(summary: Summary) -> Block:
         caption=_random_play_caption(summary),
         rules_after=rules[:-1],
     )
+
+
+def has_game_rows(summary: Summary) -> bool:
+    """Return whether the comparison with random play has a row for each game."""
+    random = summary["random_play"]
+    return len(random["cells"]) * len(random["variants"]) <= MOST_GAME_ROWS
 
 
 def _random_play_means(record: Mapping[str, Any]) -> list[Cell]:
@@ -262,7 +268,7 @@ def game_tables(summary: Summary) -> list[Block]:
     """Return T3: raw and normalised scores per game; several tables where there are many variants."""
     names = variant_names(summary)
     most = MOST_VARIANTS_ACROSS
-    if len(names) > most and len(summary["games"]) <= FEW_GAMES:
+    if len(names) >= most and len(summary["games"]) <= FEW_GAMES:
         return [_long_game_table(summary, names)]
     groups = [names[start : start + most] for start in range(0, len(names), most)]
     return [_game_table(summary, group, index) for index, group in enumerate(groups)]
@@ -282,7 +288,7 @@ def _game_table(summary: Summary, names: Sequence[str], index: int) -> Block:
     ]
     rows = [_game_row(game, row, names) for game, row in summary["games"].items()]
     title = "Scores per game" if index == 0 else "Scores per game, continued"
-    caption, size = _game_caption(summary), 8.5 if len(names) < 4 else 7.5
+    caption, size = _game_caption(summary), {1: 8.5, 2: 8.5, 3: 8.5, 6: 6.8}.get(len(names), 7.5)
     return table("T3", title, columns, rows, caption=caption, size=size)
 
 

@@ -36,7 +36,7 @@ BASELINES = (
     Baseline("CURL", "CURL", 2020),
     Baseline("DrQ(eps)", "DrQ(ε)", 2021),
     Baseline("SPR", "SPR", 2021),
-    Baseline("EfficientZero", "EfficientZero", 2021, "one run; searches ahead when it acts", is_one_run=True),
+    Baseline("EfficientZero", "EfficientZero", 2021, "one run, tree search", is_one_run=True),
     Baseline("IRIS", "IRIS", 2023),
     Baseline("TWM", "TWM", 2023),
     Baseline("DreamerV3-2023", "DreamerV3", 2023),
@@ -83,7 +83,7 @@ def num_superhuman(scores: aggregate.Scores) -> int:
 
 def _badge(baseline: Baseline, num_runs: int) -> str:
     """Return how far the numbers can be compared, in a few words."""
-    runs = f"{num_runs} runs" if num_runs > 1 else "means of runs only"
+    runs = f"{num_runs} runs" if num_runs > 1 else "means only"
     if baseline.key in BY_DEFINITION:
         return baseline.remark
     return baseline.remark or runs
