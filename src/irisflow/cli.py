@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench_arguments.add_arguments(bench)
     _add_exchange_arguments(commands)
+    _add_compare_arguments(commands)
     play = commands.add_parser(
         "play",
         help=play_arguments.PURPOSE,
@@ -156,6 +157,28 @@ def _add_exchange_arguments(commands: "argparse._SubParsersAction[OneLineParser]
     )
     out.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="the checkpoint, such as last.pt"
+    )
+
+
+def _add_compare_arguments(commands: "argparse._SubParsersAction[OneLineParser]") -> None:
+    purpose = "report on studies, run folders and score files beside each other"
+    compare = commands.add_parser("compare", help=purpose, description=f"{purpose.capitalize()}.")
+    compare.add_argument(
+        "sources",
+        nargs="+",
+        metavar="[LABEL=]SOURCE",
+        help="a finished study, a folder of scores, a run folder, a .csv or .json file; the games are the first one's",
+    )
+    compare.add_argument(
+        "--output", type=Path, default=Path("reports/compare"), help="default: reports/compare"
+    )
+    compare.add_argument(
+        "--baseline", default=None, help="the variant to compare with; default: the first study's"
+    )
+    compare.add_argument("--games", nargs="+", default=None, help="instead of those of the first source")
+    compare.add_argument("--title", default=None, help="of the report")
+    compare.add_argument(
+        "--allow-mixed", action="store_true", help="compare what was not played alike; stamps each page"
     )
 
 
@@ -239,6 +262,9 @@ def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "export-checkpoint":
         exchange = import_module("irisflow.by_hand.exchange")
         exchange.export_checkpoint(options.run, agent_name=options.agent, output=options.output)
+        return
+    if options.command == "compare":
+        import_module("irisflow.compare").run(options)
         return
     if options.command == "play":
         from irisflow.viewer.play import run as play

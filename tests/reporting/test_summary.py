@@ -87,6 +87,7 @@ def test_a_missing_seed_leaves_the_aggregates_where_that_keeps_more_runs() -> No
     assert summary_of(description, rows)["block"] == {
         "games": list(GAMES),
         "seeds": [0, 1],
+        "runs": {name: [0, 1] for name in description.variant_names},
         "normalised_games": list(GAMES),
     }
 

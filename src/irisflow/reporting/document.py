@@ -4,7 +4,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def build_report(
         numbers = compact_json(told)
         (building / "summary.json").write_bytes(numbers)
         _draw_markers(styles, building / "page")
-        content = {**_frame(shown), "sections": list(_sections(shown, drawings, pictures, building))}
+        content = {**_frame(shown), "sections": _gathered(_sections(shown, drawings, pictures, building))}
         text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
         (building / "summary.html").write_text(text, encoding="utf-8")
         _typeset(content, building)
@@ -164,6 +164,14 @@ def _status(summary: Summary) -> dict[str, Any]:
         "runs": f"{runs}: {coverage['num_present']} of {planned} runs",
         "is_good": coverage["is_complete"] and not record["is_dirty"],
     }
+
+
+def _gathered(sections: Iterable[Block]) -> list[Block]:
+    """Return the pages, without those that only say why something is not shown; one page before the last says it all."""
+    *pages, last = sections
+    shown = [page for page in pages if any(block["kind"] != "note" for block in page["blocks"])]
+    notes = [block for page in pages if page not in shown for block in page["blocks"]]
+    return [*shown, *([{"title": "What is not shown", "blocks": notes}] if notes else []), last]
 
 
 def _sections(

@@ -42,10 +42,12 @@ from irisflow.reporting.style import (
     looks,
     number,
     p_statement,
+    seeds_text,
     time_unit,
     variant_names,
 )
 
+HIGHEST = 148.0  # millimetres: what a page has room for below its title
 METRIC_TITLES = {
     "iqm": "IQM",
     "median": "Median",
@@ -92,7 +94,7 @@ def draw_aggregates(summary: Summary) -> Drawing:
     records = {**summary["aggregates"], **others}
     styles = {**looks(summary), **dict.fromkeys(others, published.LOOK)}
     height = 24 + 8 * len(names) + (8 if len(others) == 1 else 5) * len(others)
-    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
+    figure = Figure(figsize=(inches(WIDTH), inches(min(height, HIGHEST))), layout="constrained")
     rows: list[Row] = []
     num_values = next(record["iqm"]["num_values"] for record in records.values() if record)
     for axes, (metric, title) in zip(row_of_axes(figure, 4, sharey=True), METRIC_TITLES.items(), strict=True):
@@ -121,7 +123,7 @@ def _aggregates_caption(summary: Summary) -> str:
     if num_seeds == 1:
         return f"Normalised scores, {num_games} game(s), one seed: point values, no interval.{others}"
     return (
-        f"Normalised scores, n = {num_seeds} seeds x {num_games} games. Bar: 95 % stratified percentile"
+        f"Normalised scores, n = {seeds_text(summary)} x {num_games} games. Bar: 95 % stratified percentile"
         f" bootstrap over"
         f" seeds ({reps:,} resamples, rliable). Thin line: games resampled too.{others}"
     )
@@ -200,7 +202,7 @@ def _band_caption(summary: Summary) -> str:
     if num_seeds == 1:
         return f"{num_games} game(s), one seed: no band. Dotted: 1, the human or perfect score."
     return (
-        f"n = {num_seeds} seeds x {num_games} games. Bands: pointwise 95 % stratified percentile bootstrap."
+        f"n = {seeds_text(summary)} x {num_games} games. Bands: pointwise 95 % stratified percentile bootstrap."
         " Dotted: 1, the human or perfect score. A curve that lies above another everywhere is better"
         " throughout."
     )

@@ -40,7 +40,7 @@ def published_table(summary: Summary) -> Block:
         [
             variant_cell(summary, name),
             "this study",
-            _budget(summary),
+            _budget(summary, name),
             *_numbers(record),
             _of_games(summary["num_superhuman"][name], num_games),
         ]
@@ -75,8 +75,8 @@ def published_table(summary: Summary) -> Block:
     )
 
 
-def _budget(summary: Summary) -> str:
-    seeds = plural(len(summary["block"]["seeds"]), "run")
+def _budget(summary: Summary, name: str) -> str:
+    seeds = plural(len(summary["block"]["runs"][name]), "run")
     return seeds if summary["study"]["full_protocol"] else f"{seeds}; another budget: not comparable"
 
 

@@ -8,7 +8,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from irisflow.reporting.drawing import WIDTH, Drawing, Row, label_on, name_rows
-from irisflow.reporting.style import Summary, inches, leaders, number, percent, plural, several, variant_names
+from irisflow.reporting.style import (
+    Summary,
+    inches,
+    leaders,
+    number,
+    percent,
+    plural,
+    seeds_text,
+    several,
+    variant_names,
+)
 
 DARK, LIGHT = np.array((23, 64, 109)) / 255, np.array((238, 242, 246)) / 255  # the first and the last rank
 LEAST_LABELLED = 0.045
@@ -38,7 +48,7 @@ def draw_ranks(summary: Summary) -> Drawing:
     block = summary["block"]
     caption = (
         f"One run of every variant is drawn and they are sorted, game by game; rank 1 is best. All draws of"
-        f" {plural(len(block['seeds']), 'seed')} are counted, each of the {plural(len(block['games']), 'game')} alike; runs"
+        f" {seeds_text(summary)} are counted, each of the {plural(len(block['games']), 'game')} alike; runs"
         " that tie share their ranks. Raw scores. No test."
     )
     return Drawing("F18", ranks_finding(summary), caption, figure, rows)

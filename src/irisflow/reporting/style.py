@@ -89,6 +89,13 @@ def variant_names(summary: Summary) -> list[str]:
     return [variant["name"] for variant in summary["study"]["variants"]]
 
 
+def seeds_text(summary: Summary) -> str:
+    """Return how many seeds the compared variants have: `5 seeds`, or `2 to 5 seeds`."""
+    numbers = [len(seeds) for seeds in summary["block"]["runs"].values()]
+    fewest, most = min(numbers, default=0), max(numbers, default=0)
+    return plural(fewest, "seed") if fewest == most else f"{fewest} to {most} seeds"
+
+
 def in_order(summary: Summary) -> Summary:
     """Return the summary with all that it keeps by variant or game in the study's order: JSON keeps the alphabet's."""
     names = [*variant_names(summary), *summary["study"]["games"]]

@@ -23,6 +23,7 @@ from irisflow.reporting.style import (
     percent,
     plural,
     score,
+    seeds_text,
     variant_names,
 )
 from irisflow.statistics.inputs import COMPONENTS
@@ -120,7 +121,7 @@ def _answer_row(summary: Summary, variant: Mapping[str, str]) -> list[Cell]:
     return [
         variant_cell(summary, name),
         variant["question"],
-        f"{len(summary['block']['games'])} × {len(summary['block']['seeds'])}",
+        f"{len(summary['block']['games'])} × {len(summary['block']['runs'][name])}",
         {"text": interval(metrics.get("iqm")), "style": "strong"},
         {"text": number(metrics["median"]["value"]) if metrics else DASH, "style": median_style},
         number(metrics["mean"]["value"]) if metrics else DASH,
@@ -143,7 +144,7 @@ def _answer_caption(summary: Summary) -> str:
     return (
         "Scores are normalised: 0 is random play, 1 human play (perfect play for toy games)."
         f" Aggregates over {plural(len(block['normalised_games']), 'game')} ×"
-        f" {plural(len(block['seeds']), 'seed')}.{verdict if summary['comparisons'] else ''}{few}"
+        f" {seeds_text(summary)}.{verdict if summary['comparisons'] else ''}{few}"
     )
 
 
@@ -240,9 +241,9 @@ def _random_play_caption(summary: Summary) -> str:
 
 def coverage(summary: Summary) -> Block:
     """Return T2: for each variant and game, how many of the planned seeds have a final score."""
-    expected = len(summary["study"]["seeds"])
     rows = []
     for name in variant_names(summary):
+        expected = summary["coverage"]["planned"][name]
         cells = summary["coverage"]["cells"][name]
         present = [len(cells[game]) for game in summary["study"]["games"]]
         rows.append(
@@ -442,6 +443,8 @@ def input_tables(summary: Summary) -> list[Block]:
 def deviations(summary: Summary) -> list[str]:
     """Return how the study departs from IRIS's published protocol, one phrase each."""
     study, protocol = summary["study"], summary["protocol"]
+    if not protocol:
+        return ["not known: the scores are from elsewhere"]
     steps, episodes = protocol["env_step"], protocol["least_episodes"]
     found = []
     if len(summary["block"]["games"]) != IRIS_PROTOCOL["games"] or not summary["published"]:

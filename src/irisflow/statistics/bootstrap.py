@@ -41,7 +41,7 @@ def interval(
     `statistic` gets an array of resamples for each array of scores, which are resampled independently of each other.
     """
     values = [statistic(*samples) for samples in _resamples(scores, reps)]
-    return np.percentile(np.concatenate(values), PERCENTILES, axis=0)
+    return np.asarray(np.percentile(np.concatenate(values), PERCENTILES, axis=0))
 
 
 def interval_over_games(
@@ -53,7 +53,7 @@ def interval_over_games(
     for draw in range(reps):
         runs = np.random.choice(num_runs, (num_runs, num_games))
         samples[draw] = scores[runs, np.random.choice(num_games, (1, num_games))]
-    return np.percentile(statistic(samples), PERCENTILES, axis=0)
+    return np.asarray(np.percentile(statistic(samples), PERCENTILES, axis=0))
 
 
 def _resamples(scores: Sequence[Float[np.ndarray, "runs games *rest"]], reps: int) -> Iterator[list[Samples]]:

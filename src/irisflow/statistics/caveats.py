@@ -23,6 +23,7 @@ def caveats(study: StudyDescription, summary: Summary) -> list[dict[str, str]]:
     sources = (
         _scale,
         _missing,
+        _elsewhere,
         _provenance,
         _seeds,
         _attainable,
@@ -59,6 +60,12 @@ def _missing(study: StudyDescription, summary: Summary) -> Iterator[dict[str, st
             f" ({listed}{more}). Aggregates use the {len(block['games'])} of {len(study.games)} games and"
             f" {len(block['seeds'])} of {len(study.seeds)} seeds that every variant has.",
         )
+
+
+def _elsewhere(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
+    if number := summary["num_from_elsewhere"]:
+        text = f"{number} runs are from score files: how they were trained and played is not known here."
+        yield _caveat("warn", text)
 
 
 def _provenance(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
@@ -133,7 +140,8 @@ def _games(study: StudyDescription, summary: Summary) -> Iterator[dict[str, str]
 
 
 def _episodes(study: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
-    protocol = summary["protocol"]
+    if not (protocol := summary["protocol"]):
+        return
     if protocol["least_episodes"] < study.num_evaluation_episodes:
         yield _caveat(
             "warn",
@@ -152,7 +160,8 @@ def _episodes(study: StudyDescription, summary: Summary) -> Iterator[dict[str, s
 
 
 def _time_limit(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
-    protocol = summary["protocol"]
+    if not (protocol := summary["protocol"]):
+        return
     share = protocol["num_truncated"] / protocol["num_episodes"]
     if share:
         yield _caveat(

@@ -102,7 +102,7 @@ def _win_chances(num_seeds: int) -> Float[np.ndarray, "wins"]:
             ways, np.bincount([0, num_seeds + step], [1, -1])
         )  # Gauss's binomial, over and under
         ways = _divided(ways, step)
-    return ways[: num_seeds**2 + 1] / ways[: num_seeds**2 + 1].sum()
+    return np.asarray(ways[: num_seeds**2 + 1] / ways[: num_seeds**2 + 1].sum())
 
 
 def _divided(series: Float[np.ndarray, "terms"], step: int) -> Float[np.ndarray, "terms"]:

@@ -1,11 +1,14 @@
 """What the report is told about a study: names, questions, and how many runs were asked for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from irisflow.errors import ConfigError
 
 NOT_EVIDENCE = {
     "smoke": "SMOKE: not evidence",
+    "compared": "COMPARISON of several sources: budgets and protocols may differ",
+    "mixed": "MIXED PROTOCOLS: the scores were not measured alike",
     "quick": "QUICK: tiny budget, not evidence about Atari 100k",
 }
 
@@ -28,7 +31,7 @@ class StudyDescription:
     """A study as it was planned; the report compares it with what is there.
 
     `scale_note` states the budget in words. `full_protocol` is true only where budget and evaluation are
-    IRIS's own.
+    IRIS's own. `own_seeds` has the seeds of variants that come from elsewhere and have other ones than `seeds`.
     """
 
     name: str
@@ -42,6 +45,7 @@ class StudyDescription:
     num_evaluation_episodes: int
     bootstrap_reps: int = 2000
     full_protocol: bool = False
+    own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for an empty or contradictory study."""
@@ -56,6 +60,10 @@ class StudyDescription:
                 f"study {self.name}, key baseline: found {self.baseline!r}, allowed:"
                 f" {', '.join(self.variant_names)}."
             )
+
+    def seeds_of(self, variant: str) -> tuple[int, ...]:
+        """Return the seeds that a variant should have run with."""
+        return self.own_seeds.get(variant, self.seeds)
 
     @property
     def variant_names(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ def summarise(
     timings: Timings | None = None,
     random_play: Sequence[EpisodeScore] = (),
     world_model: pd.DataFrame | None = None,
+    from_elsewhere: Mapping[Run, float] | None = None,
     confusions: Mapping[Run, Confusions] | None = None,
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
@@ -49,16 +50,19 @@ def summarise(
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
     ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions,
     `world_model` and `confusions` measurements of held-out episodes, `metrics` and `timings` what training wrote down.
+    `from_elsewhere` has mean raw scores of runs whose episodes are not known.
     Raises DataError for scores outside the study and for a variant without any.
     """
     final = sorted(row for row in scores if row.split == "final")
     during = sorted(row for row in curves if row.split == "curve")
-    check_belongs(study, [*final, *during])
-    means = run_means(final)
+    means = {**run_means(final), **(from_elsewhere or {})}
+    check_belongs(study, [*final, *during], means)
     ends = {Run(row.variant, row.game, row.seed): row.env_step for row in final}
     block = common_block(study, means)
     normalised_games = tuple(game for game in block.games if reference(game) is not None)
-    raw = {name: score_matrix(means, name, games=block.games, seeds=block.seeds) for name in _names(study)}
+    raw = {
+        name: score_matrix(means, name, games=block.games, seeds=block.runs[name]) for name in _names(study)
+    }
     normalised = {name: normalised_matrix(raw[name], block, normalised_games) for name in _names(study)}
     curve_records = _curves(study, block, during)
     summary = {
@@ -93,9 +97,15 @@ def summarise(
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),
-        "scores_sha256": hashlib.sha256(to_csv([*final, *during, *sorted(random_play)]).encode()).hexdigest(),
+        "num_from_elsewhere": len(from_elsewhere or {}),
+        "scores_sha256": _sha256([*final, *during, *sorted(random_play)], from_elsewhere or {}),
     }
     return {**summary, "caveats": caveats(study, summary)}
+
+
+def _sha256(episodes: Sequence[EpisodeScore], from_elsewhere: Mapping[Run, float]) -> str:
+    others = "".join(f"{run}: {score!r}\n" for run, score in sorted(from_elsewhere.items()))
+    return hashlib.sha256((to_csv(episodes) + others).encode()).hexdigest()
 
 
 def normalised_matrix(raw: Scores, block: Block, games: Sequence[str]) -> Scores:
@@ -110,7 +120,7 @@ def normalised_matrix(raw: Scores, block: Block, games: Sequence[str]) -> Scores
 
 
 def _compared_runs(name: str, block: Block) -> list[Run]:
-    return [Run(name, game, seed) for game in block.games for seed in block.seeds]
+    return [Run(name, game, seed) for game in block.games for seed in block.runs[name]]
 
 
 def _names(study: StudyDescription) -> list[str]:
@@ -118,7 +128,8 @@ def _names(study: StudyDescription) -> list[str]:
 
 
 def _jsonable(block: Block) -> dict[str, Any]:
-    return {"games": list(block.games), "seeds": list(block.seeds)}
+    runs = {name: list(seeds) for name, seeds in block.runs.items()}
+    return {"games": list(block.games), "seeds": list(block.seeds), "runs": runs}
 
 
 def _study(study: StudyDescription) -> dict[str, Any]:
@@ -133,11 +144,21 @@ def _study(study: StudyDescription) -> dict[str, Any]:
 
 def _coverage(study: StudyDescription, means: Mapping[Run, float]) -> dict[str, Any]:
     cells = {
-        name: {game: [seed for seed in study.seeds if Run(name, game, seed) in means] for game in study.games}
+        name: {
+            game: [seed for seed in study.seeds_of(name) if Run(name, game, seed) in means]
+            for game in study.games
+        }
         for name in _names(study)
     }
     missing = [list(run) for run in missing_runs(study, means)]
-    return {"cells": cells, "missing": missing, "num_present": len(means), "is_complete": not missing}
+    planned = {name: len(study.seeds_of(name)) for name in _names(study)}
+    return {
+        "planned": planned,
+        "cells": cells,
+        "missing": missing,
+        "num_present": len(means),
+        "is_complete": not missing,
+    }
 
 
 def _protocol(final: Sequence[EpisodeScore]) -> dict[str, Any]:
@@ -151,6 +172,8 @@ def _protocol(final: Sequence[EpisodeScore]) -> dict[str, Any]:
         for run, returns in per_run.items()
         if len(returns) > 1 and (scale := reference(run.game)) is not None
     ]
+    if not counts:
+        return {}
     columns = ("temperature", "epsilon", "sticky", "full_action_set", "env_step", "pretraining_env_steps")
     return {
         "least_episodes": min(counts),
@@ -287,7 +310,11 @@ def _curves(study: StudyDescription, block: Block, during: Sequence[EpisodeScore
 def _game_curve(
     study: StudyDescription, curves: Mapping[Run, Mapping[int, float]], name: str, game: str
 ) -> dict[str, Any]:
-    runs = {seed: curves[Run(name, game, seed)] for seed in study.seeds if curves.get(Run(name, game, seed))}
+    runs = {
+        seed: curves[Run(name, game, seed)]
+        for seed in study.seeds_of(name)
+        if curves.get(Run(name, game, seed))
+    }
     steps = _common_steps(list(runs.values()))
     values = np.array([[run[step] for step in steps] for run in runs.values()]).reshape(len(runs), len(steps))
     return {
@@ -308,14 +335,16 @@ def _iqm_curve(
     study: StudyDescription, block: Block, curves: Mapping[Run, Mapping[int, float]], name: str
 ) -> list[dict[str, Any]]:
     scales = {game: scale for game in block.games if (scale := reference(game)) is not None}
-    runs = {(game, seed): curves.get(Run(name, game, seed), {}) for game in scales for seed in block.seeds}
+    runs = {
+        (game, seed): curves.get(Run(name, game, seed), {}) for game in scales for seed in block.runs[name]
+    }
     steps = _common_steps(list(runs.values()))
     if not steps:
         return []
     scores = np.array(
         [
             [[scale.normalise(runs[game, seed][step]) for step in steps] for game, scale in scales.items()]
-            for seed in block.seeds
+            for seed in block.runs[name]
         ]
     )
     points = aggregate.iqm_curve(scores, name=name, reps=study.bootstrap_reps)
@@ -343,12 +372,15 @@ def _game_variant(
     scale: Reference | None,
     ends: Mapping[Run, int],
 ) -> dict[str, Any]:
-    seeds = {seed: means[Run(name, game, seed)] for seed in study.seeds if Run(name, game, seed) in means}
+    seeds = {
+        seed: means[Run(name, game, seed)] for seed in study.seeds_of(name) if Run(name, game, seed) in means
+    }
     values = list(seeds.values())
+    known = [ends[run] for seed in seeds if (run := Run(name, game, seed)) in ends]
     mean = float(np.mean(values)) if values else None
     return {
         "seeds": {str(seed): value for seed, value in seeds.items()},
-        "env_step": max((ends[Run(name, game, seed)] for seed in seeds), default=None),
+        "env_step": max(known, default=None),
         "mean": mean,
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "normalised": scale.normalise(mean) if scale and mean is not None else None,

@@ -156,7 +156,7 @@ def world_model_summary(
         return {}
     of_run = ["variant", "game", "seed"]
     finished = rows.groupby(of_run, observed=True)["env_step"].max()
-    last = {Run(*run): int(step) for run, step in finished.items()}
+    last = dict(zip(map(Run._make, finished.index), map(int, finished), strict=True))
     check_runs(study, last, what="world-model measurements")
     is_last = rows["env_step"].to_numpy() == rows.groupby(of_run, observed=True)["env_step"].transform("max")
     is_scalar = rows["horizon"].isna()
@@ -187,7 +187,7 @@ def _over_seeds(rows: pd.DataFrame, key: list[str]) -> list[dict[str, Any]]:
         num_seeds=("value", "size"),
         n=("n", "sum"),
     ).reset_index()
-    columns = {column: found[column].tolist() for column in found}
+    columns: dict[str, list[Any]] = {str(column): found[column].tolist() for column in found}
     for column in ("mean", "least", "greatest"):
         columns[column] = [float(f"{value:.{DIGITS}g}") for value in columns[column]]
     for column in set(key) & {"context", "horizon", "of_class"}:
