@@ -20,6 +20,8 @@ from irisflow.envs.toy import Catch
 from irisflow.errors import DataError
 from irisflow.records import Episode
 from irisflow.storage import open_artefact
+from irisflow.study import Study
+from irisflow.workflow import StudyPlan
 
 MINIGRID = "minigrid:MiniGrid-Empty-5x5-v0"
 Arrays = dict[str, np.ndarray]
@@ -359,6 +361,13 @@ def test_imported_episodes_that_are_gone_or_too_large_are_one_line(
     run = ("collect", "--scale", "smoke", "--game", "Catch", "--seed", "0", "--override", "recording=balls")
     assert command(*run) == 3
     assert "32 pixels a side, env.train.size is 64. Import it again with --size 64" in capsys.readouterr().err
+    plan = StudyPlan(Study("it", "It", "smoke", ["Catch"], ["iris"], "iris", [0], overrides=["recording=balls"]))
+    folder = paths.imported("balls", "Catch")
+    assert plan.imported(scale="smoke", game="Catch", seed="0") == paths.recorded(folder)
     shutil.rmtree(place / "data")
     assert command(*run) == 3
     assert "does not exist" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"recording=balls: .* does not exist. Import it"):
+        plan.imported(scale="smoke", game="Catch", seed="0")
+    plan.study.overrides = []
+    assert plan.imported(scale="smoke", game="Catch", seed="0") == []

@@ -1,5 +1,6 @@
 """docs/your-own-game.md: its files are written, its commands run or understood, in a copy of this checkout."""
 
+import json
 import re
 import shlex
 import sys
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from documentation import commands
 
-from irisflow import cli, params, study
+from irisflow import cli, launch, params, study
 from irisflow.iris_words import understood
 from irisflow.paths import imported
 from irisflow.storage import open_artefact
@@ -37,6 +38,24 @@ def test_its_runs_by_hand_have_a_valid_configuration() -> None:
     settings = [params.settings_from(understood(words).overrides) for words in launched]
     assert [one.env.train.id for one in settings] == [GAME, "my_games:Room-v0"]
     assert all(one.env.train.frame_skip == one.env.test.frame_skip == 1 for one in settings)
+
+
+def test_a_game_that_is_no_atari_game_is_trained_and_evaluated_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = understood(quoted("python")[0][2:]).overrides
+    small = [
+        "common.epochs=1",
+        "evaluation.actor_critic.num_episodes_to_save=0",
+        "env.test.max_episode_steps=20",
+    ]
+    line = [*words, *small, "common.device=cpu", "wandb.mode=disabled", "hydra.run.dir=run"]
+    assert launch.main(line) == 0
+    rows = [json.loads(row) for row in Path("run/episodes.jsonl").read_text("utf-8").splitlines()]
+    tested = [row for row in rows if row["dataset"] == "test_dataset"]
+    assert len(tested) == 2 and all(0 < row["episode_length"] <= 20 for row in tested)
+    assert open_artefact(Path("run/checkpoints/last"), kind="agent").about["game"] == GAME
 
 
 @pytest.mark.slow
