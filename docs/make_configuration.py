@@ -232,8 +232,9 @@ MEANINGS = {
     "datasets.test.max_ram_usage": "one evaluation is in memory at a time",
     "datasets.test.max_num_episodes": "the newest episodes of an evaluation on which losses are measured; null: all",
     "datasets.test.name": "what test episodes are called in metrics",
-    "recording.num_steps": "agent steps of a recording",
-    "recording.policy": "who plays for the recording",
+    "recording.num_steps": "agent steps of a recording; null: all of an imported data set",
+    "recording.policy": "who played: `random` in the environment now, `recorded` whoever made the data set",
+    "recording.dataset": "an imported data set, by name; `recording=NAME` says it and all of its keys",
     "pretraining.tokenizer.num_updates": "updates of the stage",
     "pretraining.world_model.num_updates": "updates of the stage",
     "corpus.name": "which recordings pretraining reads: of the game itself, of a pool, of the pool without the game",
@@ -261,7 +262,7 @@ key, a value of another type or one out of range stops everything with one line,
 - for one run by hand: `python src/main.py env.train.id=Pong training.actor_critic.gamma=0.99`.
 
 Which files are composed: `scale=`, `variant=`, `tokenizer=`, `world_model=`, `actor_critic=`, `initialization=`,
-`corpus=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=`, `prediction=` and `reward=`
+`corpus=`, `recording=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=`, `prediction=` and `reward=`
 change a part of the tokenizer or world model. (A changed tokenizer that is pretrained deserves a file and name of its own in
 `params/tokenizer/`: artefacts are addressed by that name, so variants that share it share its pretraining.)
 
@@ -300,7 +301,7 @@ STUDY = """
 |---|---|---|
 | `title` | str | title of the report; changing it plans the report only |
 | `scale` | str | a file of `params/scale/` |
-| `games` | list | names that `irisflow list` prints, or gymnasium ids without `/`, `:` and `.`, each once |
+| `games` | list | names that `irisflow list` prints, or gymnasium ids (`module:Name-v0`; `+` in place of `/`), each once |
 | `variants` | list | files of `params/variant/`, each once |
 | `baseline` | str | the variant that the others are compared with |
 | `seeds` | list | integers from 0, each once |

@@ -149,6 +149,7 @@ def _add_exchange_arguments(commands: "argparse._SubParsersAction[OneLineParser]
     into.add_argument(
         "--folder", type=Path, default=None, help="the run folder; default: a dated one in outputs/"
     )
+    _add_import_dataset(commands)
     purpose = "write an agent as IRIS's checkpoints are"
     out = commands.add_parser("export-checkpoint", help=purpose, description=f"{purpose.capitalize()}.")
     out.add_argument("run", type=Path, help="a run folder, or an agent's folder under results/")
@@ -180,6 +181,20 @@ def _add_compare_arguments(commands: "argparse._SubParsersAction[OneLineParser]"
     compare.add_argument(
         "--allow-mixed", action="store_true", help="compare what was not played alike; stamps each page"
     )
+
+
+def _add_import_dataset(commands: "argparse._SubParsersAction[OneLineParser]") -> None:
+    purpose = "take episodes that others recorded in place of random play"
+    command = commands.add_parser("import-dataset", help=purpose, description=f"{purpose.capitalize()}.")
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a data set of Minari (folder, or name in the local store), a folder of .npz or of this project's episodes",
+    )
+    command.add_argument("--name", required=True, help="what recording=NAME will say")
+    command.add_argument("--game", required=True, help="the game that the episodes are of")
+    command.add_argument("--size", type=int, default=64, help="height and width of the frames; default: 64")
+    command.add_argument("--force", action="store_true", help="replace other episodes of this name and game")
 
 
 def _add_run_arguments(command: argparse.ArgumentParser, stage: str) -> None:
@@ -259,6 +274,9 @@ def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "import-checkpoint":
         _import_checkpoint(options)
         return
+    if options.command == "import-dataset":
+        _import_dataset(options)
+        return
     if options.command == "export-checkpoint":
         exchange = import_module("irisflow.by_hand.exchange")
         exchange.export_checkpoint(options.run, agent_name=options.agent, output=options.output)
@@ -295,6 +313,13 @@ def _import_checkpoint(options: argparse.Namespace) -> None:
     file = exchange.released(options.game) if options.released else options.file
     words = [f"scale={options.scale}", *options.override]
     exchange.import_checkpoint(file, game=options.game, overrides=words, folder=folder)
+
+
+def _import_dataset(options: argparse.Namespace) -> None:
+    importing = import_module("irisflow.by_hand.import_dataset")
+    importing.import_dataset(
+        importing.Wish(options.source, options.name, options.game, options.size, options.force)
+    )
 
 
 def _bench(options: argparse.Namespace) -> None:

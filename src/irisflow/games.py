@@ -19,7 +19,10 @@ FULL_ACTIONS = (
     "UPFIRE", "RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE",
 )  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
-GYMNASIUM_ID = re.compile(r"(?:[A-Za-z0-9_.]+:)?(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_.-]+-v\d+")
+# `module:namespace/Name-v0`, at most 80 characters. A game's name is a folder's, too: there a `+` stands for the `/`.
+GYMNASIUM_ID = re.compile(
+    r"(?=[A-Za-z0-9].{0,79}$)(?:[A-Za-z0-9_.]+:)?(?:[A-Za-z0-9_-]+[/+])?[A-Za-z0-9_.-]+-v\d+"
+)
 ATARI_ID = re.compile(r"(?:ALE/)?([A-Za-z0-9]+?)(?:NoFrameskip|Deterministic)?-v\d+")
 
 
@@ -31,20 +34,25 @@ def known_games() -> tuple[str, ...]:
 def game_of(env_id: str) -> str:
     """Return the game that a gymnasium id means: `Pong` for `PongNoFrameskip-v4` and for `ALE/Pong-v5`.
 
-    An id of another kind stands for itself. Raises ConfigError for a bare name that is no known game, and for
-    a name that could not be a folder's.
+    An id of another kind stands for itself, with `+` in place of `/`. Raises ConfigError for a bare name that is no known
+    game, and for a name that could not be a folder's.
     """
     if env_id in known_games():
         return env_id
-    match = ATARI_ID.fullmatch(env_id)
+    match = ATARI_ID.fullmatch(env_id_of(env_id))
     if match is None and GYMNASIUM_ID.fullmatch(env_id):
-        return env_id
+        return env_id.replace("/", "+")
     if match is None:
         raise ConfigError(
             f"game {env_id!r} does not exist{nearest(env_id, known_games())}."
             " Allowed: a game that `irisflow list` prints, or a gymnasium id such as PongNoFrameskip-v4."
         )
-    return match[1] if match[1] in ATARI_100K else env_id
+    return match[1] if match[1] in ATARI_100K else env_id.replace("/", "+")
+
+
+def env_id_of(game: str) -> str:
+    """Return the id by which a game's environment is made."""
+    return game.replace("+", "/")
 
 
 def check_name(kind: str, name: str) -> str:
@@ -54,6 +62,11 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} {name!r} is not a name. Allowed: letters, digits, `_` and `-`, at most 61, no other character first."
         )
     return name
+
+
+def check_game_name(game: str) -> str:
+    """Return `game` if it is safe as a part of a path and of a command, as a name and an id are; else raise ConfigError."""
+    return game if GYMNASIUM_ID.fullmatch(game) else check_name("game", game)
 
 
 def corpus_games(corpus: str, pool: Sequence[str], game: str) -> list[str]:
@@ -82,6 +95,6 @@ def check_run_game(game: str, *, corpus: str | None = None) -> str:
         if game != ANY:
             raise ConfigError(f"game {game!r}: the corpus {corpus} is the same for all games. Write {ANY}.")
         return game
-    if game_of(check_name("game", game)) != game:
+    if game_of(check_game_name(game)) != game:
         raise ConfigError(f"game {game!r}: write {game_of(game)}.")
     return game

@@ -337,6 +337,7 @@ def checked(composed: DictConfig) -> DictConfig:
     _check_corpus(typed)
     _check_control(typed)
     _check_collection(typed)
+    _check_recording(typed)
     return typed
 
 
@@ -471,6 +472,20 @@ def _check_collection(settings: DictConfig) -> None:
         raise ConfigError("collection.train.config: give num_steps, 1 or more, and no num_episodes.")
     if not test.config.num_episodes or test.config.num_steps:
         raise ConfigError("collection.test.config: give num_episodes, 1 or more, and no num_steps.")
+
+
+def _check_recording(settings: DictConfig) -> None:
+    """Raise ConfigError for random play without a length, and for a data set without a name or episodes."""
+    recording = settings.recording
+    if recording.policy == "random" and (recording.dataset is not None or not recording.num_steps):
+        raise ConfigError(
+            f"recording.num_steps is {recording.num_steps} and recording.dataset {recording.dataset}; allowed with"
+            " recording.policy=random: 1 or more steps, no data set."
+        )
+    if recording.policy == "recorded" and (recording.dataset is None or not recording.sha256):
+        raise ConfigError(
+            "recording.dataset names no data set that has episodes. Write recording=NAME, as `irisflow import-dataset` says."
+        )
 
 
 def _get(tree: Mapping[str, Any], key: str) -> Any:

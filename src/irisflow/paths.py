@@ -19,6 +19,11 @@ def recording(scale: str, game: str, seed: int | str) -> Path:
     return DATA / scale / game / f"seed-{seed}"
 
 
+def imported(dataset: str, game: str) -> Path:
+    """Return the folder of a data set's episodes of a game, which others recorded."""
+    return DATA / "imported" / dataset / game
+
+
 def tokenizer(scale: str, tokenizer: str, corpus: str, game: str, seed: int | str) -> Path:
     """Return the folder of a pretrained tokenizer."""
     return RESULTS / scale / "tokenizers" / tokenizer / corpus / game / f"seed-{seed}"

@@ -311,10 +311,15 @@ class Datasets:
 
 @dataclass
 class Recording:
-    """What the stage `collect` records for pretraining."""
+    """What the stage `collect` records for pretraining: random play, or a data set that `import-dataset` imported.
 
-    num_steps: int = bounded(1)
-    policy: str = bounded(among=("random",))
+    `sha256` has, by game, that of the data set's episodes, so that other data are another configuration.
+    """
+
+    num_steps: int | None = bounded(1)
+    policy: str = bounded(among=("random", "recorded"))
+    dataset: str | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

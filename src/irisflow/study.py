@@ -80,7 +80,7 @@ def _check(study: Study, where: str) -> None:
     for variant in study.variants:
         params.check_choice("variant", variant)
     for game in study.games:
-        games.check_name("game", game)
+        games.check_game_name(game)
         if games.game_of(game) != game:
             raise ConfigError(f"{where}: games: write {games.game_of(game)!r} instead of {game!r}.")
     if study.baseline not in study.variants:

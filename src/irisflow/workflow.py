@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from irisflow import cards, compositions, games, params, paths
-from irisflow.errors import ConfigError
+from irisflow.errors import ConfigError, DataError
 from irisflow.params import Choice
 from irisflow.study import Study
 
@@ -47,6 +47,19 @@ class StudyPlan:
         """Return the episodes, and the manifests that vouch for them, of all games that a corpus holds for one game."""
         names = self._corpus_games(scale, corpus, game)
         return [file for name in names for file in paths.recorded(paths.recording(scale, name, seed))]
+
+    def imported(self, *, scale: str, game: str, **_: str) -> list[str]:
+        """Return the imported episodes that a recording is made of, if it is not played. Raises DataError if they lack."""
+        recording = compositions.values(Choice(scale, overrides=tuple(self.study.overrides)))["recording"]
+        if recording["dataset"] is None:
+            return []
+        files = paths.recorded(paths.imported(recording["dataset"], game))
+        if lost := [file for file in files if not Path(file).exists()]:
+            raise DataError(
+                f"recording={recording['dataset']}: {lost[0]} does not exist. Import it with `irisflow import-dataset`, or"
+                " restore it with `dvc checkout`."
+            )
+        return files
 
     @cached_property
     def pretrained(self) -> list[Path]:

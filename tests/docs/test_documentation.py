@@ -42,6 +42,7 @@ def test_a_quoted_irisflow_command_is_understood(words: list[str]) -> None:
         "bench",
         "export-checkpoint",
         "import-checkpoint",
+        "import-dataset",
         "list",
         "play",
         "pull",

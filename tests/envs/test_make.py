@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from irisflow import games
 from irisflow.envs.make import make_environment
 from irisflow.envs.pixels import PixelEnvironment
 from irisflow.envs.toy import Catch
@@ -43,6 +44,13 @@ class Ramp(gymnasium.Env):
         return np.full((100, 90, 3), self.level, np.uint8)
 
 
+class Floats(Ramp):
+    """Draws pictures of another kind."""
+
+    def render(self):
+        return np.full((100, 90, 3), 0.5, np.float32)
+
+
 class Blind(gymnasium.Env):
     """Neither pictures nor discrete actions."""
 
@@ -53,6 +61,8 @@ class Blind(gymnasium.Env):
 gymnasium.register("RampPicture-v0", Ramp)
 gymnasium.register("RampRendered-v0", Ramp, kwargs={"shows": False})
 gymnasium.register("Blind-v0", Blind)
+gymnasium.register("FloatsRendered-v0", Floats, kwargs={"shows": False})
+gymnasium.register("Space/Ramp-v0", Ramp)
 gymnasium.register("Continuous-v0", lambda: with_box_actions())
 
 
@@ -103,13 +113,31 @@ def test_an_environment_that_cannot_be_saved_says_so() -> None:
 
 
 def test_an_environment_without_pictures_is_refused() -> None:
-    with pytest.raises(EnvironmentFailure, match="neither RGB observations nor the render mode"):
+    with pytest.raises(EnvironmentFailure, match=r"neither RGB observations .* nor the render mode"):
         make_environment(settings("Blind-v0"))
 
 
 def test_an_environment_without_discrete_actions_is_refused() -> None:
-    with pytest.raises(ConfigError, match="discrete actions"):
+    with pytest.raises(ConfigError, match=r"has actions Box.*Allowed: discrete ones.*module:Name-v0"):
         make_environment(settings("Continuous-v0"))
+
+
+def test_pictures_that_are_no_rgb_frames_are_refused_and_never_converted() -> None:
+    with pytest.raises(EnvironmentFailure, match=r"shows float32 \[100, 90, 3\]. Allowed: RGB frames, uint8"):
+        make_environment(settings("FloatsRendered-v0")).reset(seed=0)
+
+
+def test_a_game_of_a_namespace_has_a_name_that_may_be_a_folder() -> None:
+    assert games.game_of("Space/Ramp-v0") == "Space+Ramp-v0" == games.check_run_game("Space+Ramp-v0")
+    assert make_environment(settings(games.env_id_of("Space+Ramp-v0"))).num_actions == 3
+    assert games.check_run_game("minigrid:MiniGrid-Empty-5x5-v0") == "minigrid:MiniGrid-Empty-5x5-v0"
+    for name, wanted in (
+        ("Space/Ramp-v0", r"write Space\+Ramp-v0"),
+        ("ALE+Pong-v5", "write Pong"),
+        ("a+b", "not a name"),
+    ):
+        with pytest.raises(ConfigError, match=wanted):
+            games.check_run_game(name)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +149,7 @@ def test_an_environment_without_discrete_actions_is_refused() -> None:
         ("PongNoFrameskip-v9", "PongNoFrameskip-v"),
         ("ALE/Pong-v6", "ALE/Pong-v5"),
         ("Cach", "Catch"),
-        ("no such module:Game-v0", "Allowed"),
+        ("no such module:Game-v0", "No module named 'no such module'"),
         (".relative:Game-v0", "Allowed"),
         ("", "Allowed"),
     ],

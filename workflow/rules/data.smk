@@ -2,6 +2,8 @@
 
 
 rule collect:
+    input:
+        named(PLAN.imported),
     output:
         multiext(
             str(paths.recording("{scale}", "{game}", "{seed}")) + "/",

@@ -61,7 +61,13 @@ def _registered(env_id: str) -> str:
         if module:
             import_module(module)
         gymnasium.spec(name)
-    except (gymnasium.error.Error, ImportError, TypeError):  # TypeError: a relative module
+    except (ImportError, TypeError) as error:  # TypeError: a relative module
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"env.train.id: the module of {env_id!r} cannot be imported ({reason}). Allowed: one that is installed or on"
+            " PYTHONPATH."
+        ) from None
+    except gymnasium.error.Error:
         known = (*games.known_games(), *gymnasium.registry)
         raise ConfigError(
             f"env.train.id: game {env_id!r} does not exist{nearest(env_id, known)}."

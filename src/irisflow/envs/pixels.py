@@ -28,7 +28,8 @@ class PixelEnvironment(Environment):
         space = self._inner.action_space
         if not isinstance(space, gymnasium.spaces.Discrete):
             raise ConfigError(
-                f"env.train.id: {env_id} has actions {space}. Allowed: an environment with discrete actions."
+                f"env.train.id: {env_id} has actions {space}. Allowed: discrete ones, Discrete(n). Register it with a"
+                " keyword or a wrapper that makes them so, and name it as module:Name-v0 (docs/your-own-game.md)."
             )
         super().__init__(num_actions=int(space.n), size=size)
         self._env_id, self._first_action = env_id, int(space.start)
@@ -81,9 +82,16 @@ class PixelEnvironment(Environment):
 
     def _look(self, seen: Any) -> None:
         picture = seen if self._shows_observation else self._rendered()
-        if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3):
-            raise EnvironmentFailure(f"env.train.id: {self._env_id} renders no RGB frames.")
-        self._picture = picture.astype(np.uint8, copy=False)
+        if not (isinstance(picture, np.ndarray) and _is_rgb(picture.dtype, picture.shape)):
+            found = (
+                f"{picture.dtype} {list(picture.shape)}"
+                if isinstance(picture, np.ndarray)
+                else type(picture).__name__
+            )
+            raise EnvironmentFailure(
+                f"env.train.id: {self._env_id} shows {found}. Allowed: RGB frames, uint8 [height, width, 3]."
+            )
+        self._picture = picture
 
     def _rendered(self) -> Any:
         try:
@@ -113,15 +121,14 @@ def _made(env_id: str) -> tuple[gymnasium.Env[Any, Any], bool]:
         reason = str(error).splitlines()[0]
         raise EnvironmentFailure(f"env.train.id: {env_id} cannot be made: {reason}") from None
     raise EnvironmentFailure(
-        f"env.train.id: {env_id} has neither RGB observations nor the render mode rgb_array."
-        " Use an environment with pictures."
+        f"env.train.id: {env_id} has neither RGB observations (uint8 [height, width, 3]) nor the render mode rgb_array."
+        " Use an environment with pictures, or wrap it (docs/your-own-game.md)."
     )
 
 
 def _is_image(space: gymnasium.Space[Any]) -> bool:
-    return (
-        isinstance(space, gymnasium.spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[2] == 3
-    )
+    return isinstance(space, gymnasium.spaces.Box) and _is_rgb(space.dtype, space.shape)
+
+
+def _is_rgb(dtype: Any, shape: tuple[int, ...]) -> bool:
+    return bool(dtype == np.uint8) and len(shape) == 3 and shape[2] == 3

@@ -66,7 +66,7 @@ def with_full_actions(episodes: list[Episode], path: Path, ids: Sequence[int]) -
 
 def _full_ids(request: RunRequest, game: str) -> Sequence[int]:
     """Return which of the full set each of a game's actions is."""
-    settings = OmegaConf.merge(cast(DictConfig, request.settings.env.train), {"id": game})
+    settings = OmegaConf.merge(cast(DictConfig, request.settings.env.train), {"id": games.env_id_of(game)})
     environment = make_environment(cast(schema.Env, settings))
     environment.close()
     if environment.full_action_ids is None:

@@ -47,7 +47,7 @@ class RunRequest:
         planned = Choice(scale, overrides=tuple(overrides), **groups)
         computed = compositions.planned_digest(stage, planned, game, seed)
         check_digest(stage, planned=digest, computed=computed)
-        own = (*overrides, f"env.train.id={game}", f"common.seed={seed}")
+        own = (*overrides, f"env.train.id={games.env_id_of(game)}", f"common.seed={seed}")
         return cls(
             stage, Choice(scale, overrides=own, **groups), game, seed, computed, is_planned=digest is not None
         )

@@ -39,6 +39,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--horizon", type=int, default=0, help="imagined steps before real frames; 0: no end"
     )
     command.add_argument("--checkpoint", choices=("last", "best"), default="last", help="of a run folder")
+    command.add_argument("--keys", action="store_true", help="print the keys of the game and end")
     command.add_argument("--game", default=None, help="play this game instead of the agent's own")
     command.add_argument("--episode-file", type=Path, metavar="FILE", help="browse this file of episodes")
     command.add_argument("--temperature", type=float, default=1.0, help="of the agent's actions; IRIS: 1")

@@ -79,7 +79,7 @@ def fit(picture: Picture, side: int) -> Picture:
     down, across = side // height, side // width
     if width != 160 or height < 200:
         down = across = min(down, across)
-    return np.ascontiguousarray(picture.repeat(down, axis=0).repeat(across, axis=1))
+    return picture.repeat(across, axis=1).repeat(down, axis=0)
 
 
 def centred(picture: Picture, side: int) -> Picture:

@@ -5,6 +5,7 @@ from irisflow.viewer.scene import Bar, Moment, Scene
 from irisflow.viewer.session import Session
 from irisflow.viewer.sources import ImaginedEnvironment, RealEnvironment, SavedEpisodes
 
+MOST_ROWS = 10  # of the game's actions on the screen
 PICTURE_NAMES = {
     "original": "original: as the emulator draws it",
     "downscaled": "downscaled: what the environment gives the agent",
@@ -42,17 +43,24 @@ def scene_of(session: Session, *, title: str, is_recording: bool = False) -> Sce
 
 
 def key_rows(session: Session) -> tuple[tuple[str, str, str], ...]:
-    """Return group, what is printed on the key, and meaning, of all keys that do something now."""
-    bindings = ((b.group, b.key, keys.label(b.key), b.meaning) for b in keys.BINDINGS)
-    return tuple((group, label, meaning) for group, _, label, meaning in (*playing_keys(session), *bindings))
+    """Return group, what is printed on the key, and meaning, of the keys that do something now and have room."""
+    playing = playing_keys(session)
+    rows = [(group, label, meaning) for group, _, label, meaning in playing]
+    if len(rows) > MOST_ROWS:
+        rest = len(rows) - MOST_ROWS + 1
+        rows[MOST_ROWS - 1 :] = [(rows[0][0], "…", f"{rest} more actions")]
+    return (*rows, *((b.group, keys.label(b.key), b.meaning) for b in keys.BINDINGS))
 
 
 def playing_keys(session: Session) -> list[tuple[str, str, str, str]]:
-    """Return group, key, label and meaning of the keys that play the game or turn the pages of saved episodes."""
+    """Return group, keys, label and meaning of what plays the game or turns the pages of saved episodes.
+
+    Keys that are pressed together are one word each.
+    """
     if isinstance(session.source, SavedEpisodes):
         return [(b.group, b.key, keys.label(b.key), b.meaning) for b in keys.BROWSING]
     group = "you play" if session.is_person else "to play: press M"
-    return [(group, key, keys.label(key), meaning) for key, meaning in session.keymap.table()]
+    return [(group, " ".join(held), keys.label(*held), name) for held, name in session.keymap.table()]
 
 
 def _player(session: Session) -> str:

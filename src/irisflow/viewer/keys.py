@@ -101,9 +101,26 @@ class Keymap:
             return 0
         return max(fitting, key=lambda index: (len(parts[index]), len(parts[index] & fresh), -index))
 
-    def table(self) -> list[tuple[str, str]]:
-        """Return each key of the game and the action that it means alone. Keys held together mean what both do."""
-        return [(key, self.names[self.action({key})]) for key in (*PARTS, *DIGITS) if key in self.keys]
+    def table(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return the keys that mean each action together, and its name; those with the fewest keys first.
+
+        No key at all means NOOP, or the game's first action where it has no NOOP. Of actions without meanings, those from
+        the eleventh on have no keys and are not in the table.
+        """
+        if self.has_meanings:
+            rows = [(_keys_of(name), name) for name in self.names]
+        else:
+            rows = [((key,), name) for key, name in zip(DIGITS, self.names, strict=False)]
+        if all(keys for keys, _ in rows):
+            rows.insert(0, ((), self.names[0]))
+        return sorted(rows, key=lambda row: len(row[0]))
+
+    def text(self, game: str) -> str:
+        """Return the table to print: keys on the left, the actions of a game on the right."""
+        rows = [f"  {label(*keys):<12} {name}" for keys, name in self.table()]
+        lost = [] if self.has_meanings else self.names[len(DIGITS) :]
+        rows += [f"  {'-':<12} {name}" for name in lost]
+        return "\n".join([f"{game}: {len(self.names)} actions", *rows])
 
 
 def parts_of(name: str) -> frozenset[str]:
@@ -120,6 +137,12 @@ def parts_of(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def label(key: str) -> str:
-    """Return what is printed on a key."""
-    return LABELS.get(key, key.upper())
+def _keys_of(name: str) -> tuple[str, ...]:
+    """Return the keys of an action of the emulator."""
+    parts = parts_of(name)
+    return tuple(key for key, part in PARTS.items() if part in parts)
+
+
+def label(*keys: str) -> str:
+    """Return what is printed on keys that are pressed together."""
+    return " ".join(LABELS.get(key, key.upper()) for key in keys) or "no key"

@@ -6,6 +6,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from irisflow import games
+from irisflow.envs.make import make_environment
 from irisflow.errors import ConfigError, ResourceError
 from irisflow.progress import say
 from irisflow.viewer.film import DEFAULT_STEPS, check_path, film
@@ -22,6 +24,9 @@ def run(options: argparse.Namespace) -> None:
     """Play as the command line says. Raises before anything is opened or written if it makes no sense."""
     _check(options)
     opened = open_run(options.run, checkpoint=options.checkpoint, media=options.media)
+    if options.keys:
+        print(_keys(opened, options.game))
+        return
     if options.record is None and not options.web:
         _check_display()
     show = _show(options, opened)
@@ -57,6 +62,16 @@ def _check(options: argparse.Namespace) -> None:
             )
         if options.save:
             raise ConfigError("--record: nobody can answer what -s asks. Leave -s out.")
+
+
+def _keys(opened: Run, game: str | None) -> str:
+    """Return the keys of a run's game, or of another one."""
+    env = opened.settings.env.test
+    env.id = game or env.id
+    environment = make_environment(env)
+    environment.close()
+    keymap = Keymap.of(environment.num_actions, environment.full_action_ids)
+    return keymap.text(games.game_of(env.id))
 
 
 def _check_display() -> None:

@@ -5,7 +5,6 @@ import time
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
-import numpy as np
 import pygame
 
 from irisflow import interruption
@@ -60,7 +59,10 @@ class Window:
         pygame.display.quit()
 
     def _draw(self, show: Show) -> None:
-        picture = pygame.surfarray.make_surface(np.ascontiguousarray(show.picture().swapaxes(0, 1)))
+        drawn = show.picture()
+        picture = pygame.image.frombuffer(
+            drawn, (WIDTH, HEIGHT), "RGB"
+        )  # row by row, as it lies there: no copy
         width, height = self._surface.get_size()
         factor = min(width / WIDTH, height / HEIGHT)
         factor = float(int(factor)) if factor >= 1 else factor
