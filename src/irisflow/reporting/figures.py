@@ -21,6 +21,7 @@ from irisflow.reporting.drawing import (
     name_rows,
     panel_grid,
     reference_lines,
+    row_height,
     row_of_axes,
     steps_text,
     whisker,
@@ -183,7 +184,7 @@ def draw_profiles(summary: Summary) -> Drawing:
         axes.set(xlabel="normalised score τ", ylim=(-0.02, 1.02), xlim=(thresholds[0], thresholds[-1]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(visible=True)
-    figure.axes[0].set_ylabel("share of runs with a score above τ")
+    figure.axes[0].set_ylabel("share of runs above τ")
     legend(figure, styles)
     for name, shares in profiles["shares"].items():
         rows += [
@@ -375,7 +376,9 @@ def draw_cost(summary: Summary) -> Drawing:
     owners = list(summary["cost"]["wall_s_by_variant"])
     stages = list(summary["cost"]["wall_s_by_stage"])
     greys = np.linspace(0.35, 0.85, len(stages))
-    figure = Figure(figsize=(inches(WIDTH), inches(22 + 7 * len(owners))), layout="constrained")
+    figure = Figure(
+        figsize=(inches(WIDTH), inches(22 + row_height(len(owners), 7.0) * len(owners))), layout="constrained"
+    )
     axes = figure.subplots()
     ends = dict.fromkeys(owners, 0.0)
     unit, seconds = time_unit(max(summary["cost"]["wall_s_by_variant"].values(), default=0.0))
