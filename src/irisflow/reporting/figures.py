@@ -28,6 +28,7 @@ from irisflow.reporting.drawing import (
 )
 from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
+from irisflow.reporting.optimism import draw_association, draw_promises, has_association
 from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
 from irisflow.reporting.ranks import draw_ranks, ranks_height
@@ -84,6 +85,10 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
     if summary["world_model"]:
         with drawing_style():
             drawings.update({drawing.identifier: drawing for drawing in draw_quality(summary)})
+            if summary["world_model"]["curves"]:
+                drawings["F22"] = draw_promises(summary)
+            if has_association(summary):
+                drawings["F23"] = draw_association(summary)
     return drawings
 
 

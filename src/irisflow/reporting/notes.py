@@ -26,8 +26,8 @@ def power_note(summary: Summary) -> dict[str, str]:
     return {
         "Seeds needed": f"for 80 % power, if the difference from {summary['study']['baseline']} were what was seen: {told}."
         f" Power now: of {now}. From {NUM_STUDIES} simulated studies each: normal scores around the means seen, game by"
-        " game, the spread between seeds pooled over variants, the same test at .05 over the number of comparisons. An effect"
-        " that was seen in few runs is itself uncertain, and a large one likely exaggerated."
+        " game, the spread between seeds pooled over variants, the same test at .05 over the number of comparisons. An"
+        " effect that was seen in few runs is itself uncertain, and a large one likely exaggerated."
     }
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from irisflow.games import ATARI_100K
 from irisflow.statistics import aggregate, permutation
 from irisflow.statistics.account import cost_summary, provenance_summary, training_summary
+from irisflow.statistics.association import prediction_and_score
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
 from irisflow.statistics.efficiency import efficiency_summary
@@ -84,6 +85,7 @@ def summarise(
         ),
         "games": {game: _game(study, game, means, ends) for game in study.games},
         "world_model": world_model_summary(study, world_model, confusions or {}),
+        "prediction_and_score": prediction_and_score(world_model, means, reps=study.bootstrap_reps),
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),
