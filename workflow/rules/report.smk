@@ -47,7 +47,7 @@ rule report:
         manifest="reports/manifest.json",
         figures=report(
             directory("reports/figures"),
-            patterns=["F{number}.svg", "F{number}.csv"],
+            patterns=["F{number}.svg"],
             caption="../report/figures.rst",
             category="Figures",
             labels={"figure": "F{number}"},

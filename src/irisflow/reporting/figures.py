@@ -420,7 +420,15 @@ def draw_training(summary: Summary) -> Drawing:
     for loss, axes in panels.items():
         for name, runs in losses[loss].items():
             steps, medians = _median_of_runs(runs)
-            axes.plot(steps, medians, color=styles[name].colour, marker=styles[name].marker, markersize=2)
+            every = max(1, len(steps) // 8)
+            axes.plot(
+                steps,
+                medians,
+                color=styles[name].colour,
+                marker=styles[name].marker,
+                markersize=3.5,
+                markevery=every,
+            )
             rows += [
                 {"loss": loss, "variant": name, "env_steps": step, "median": value, "num_runs": len(runs)}
                 for step, value in zip(steps, medians, strict=True)

@@ -207,7 +207,7 @@ def draw_heads(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     """Return F16: how well rewards and ends are told, before (hollow) and after training."""
     names = list(HEAD_METRICS)
     height = 24 + len(names) * (5 + 2.6 * len(quality.variants))
-    height = min(height, 110.0 if len(quality.variants) <= MANY else 73.0)
+    height = min(height, 88.0 if len(quality.variants) <= MANY else 73.0)
     figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
     panels = figure.subplots(1, len(quality.places), squeeze=False, sharey=True)[0]
     rows: list[Row] = []
