@@ -57,7 +57,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "measure_world_model": (
         "common.seed", "common.num_threads", "common.device", "env.train", "evaluation.world_model_quality",
         "~evaluation.world_model_quality.held_out", "~evaluation.world_model_quality.should",
-        "training.time_limit_is_end", "tokenizer", "world_model", "variant",
+        "training.time_limit_is_end", "training.actor_critic.imagine_horizon", "training.actor_critic.burn_in",
+        "training.actor_critic.gamma", "tokenizer", "world_model", "actor_critic", "variant",
     ),
 }  # fmt: skip
 # Keys that a stage may read but that do not decide its numbers.

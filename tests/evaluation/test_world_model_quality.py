@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from tiny_catch import CPU, WINDOW, TinyCatch, make_tiny_catch, recorded
+from tiny_catch import CPU, WINDOW, TinyCatch, recorded
 from torch import Tensor
 
 from irisflow.evaluation.classification import average_precision, confusion, macro_f1, precisions, recalls
@@ -26,11 +26,6 @@ from irisflow.evaluation.world_model_quality import (
 )
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
-
-
-@pytest.fixture(scope="module")
-def tiny() -> TinyCatch:
-    return make_tiny_catch()
 
 
 @pytest.fixture(scope="module")

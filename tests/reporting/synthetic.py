@@ -344,7 +344,8 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
         ("psnr", None, level), ("psnr_capped", None, 0.02), ("ssim", None, 0.3 + 0.65 * skill),
         ("perplexity", None, 4 + 60 * skill), ("usage", None, 0.05 + 0.4 * skill),
         ("reward_macro_f1", None, 0.33 + 0.5 * skill), ("end_average_precision", None, 0.02 + 0.7 * skill),
-        ("end_base_rate", None, 0.02), *heads,
+        ("end_base_rate", None, 0.02), ("value", None, 0.9), ("value_target", None, 0.4 + 0.5 * skill),
+        ("value_error", None, 0.3), *heads,
     ]  # fmt: skip
     rows: list[tuple[Any, ...]] = [
         (metric, "", None, None, of_class, float(value), 2000) for metric, of_class, value in scalars
@@ -375,6 +376,8 @@ def _ahead(skill: float, level: float, horizon: int) -> list[tuple[str, str, flo
         ]
         if mode != "teacher_forced":
             rows.append(("reward_error", mode, 0.1 * horizon * (1.2 - skill)))
+    promised = {"imagined_return": 0.05 * horizon * (1.4 - 0.4 * skill), "real_return": 0.05 * horizon}
+    rows += [(metric, "own_policy", value) for metric, value in promised.items()]
     return [
         *rows,
         ("token_accuracy", "copy_last", 0.95 * np.exp(-horizon / 60)), ("changed_token_accuracy", "copy_last", 0.0),

@@ -26,11 +26,32 @@ rule report:
         PLAN.reconstructions,
         PLAN.films,
     output:
-        pdf="reports/summary.pdf",
-        html="reports/summary.html",
-        json="reports/summary.json",
+        pdf=report(
+            "reports/summary.pdf",
+            caption="../report/summary.rst",
+            category="The report",
+            labels={"what": "to print", "format": "PDF"},
+        ),
+        html=report(
+            "reports/summary.html",
+            caption="../report/page.rst",
+            category="The report",
+            labels={"what": "to explore", "format": "HTML"},
+        ),
+        json=report(
+            "reports/summary.json",
+            caption="../report/numbers.rst",
+            category="The report",
+            labels={"what": "all numbers", "format": "JSON"},
+        ),
         manifest="reports/manifest.json",
-        figures=directory("reports/figures"),
+        figures=report(
+            directory("reports/figures"),
+            patterns=["F{number}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "F{number}"},
+        ),
     log:
         "logs/report.log",
     benchmark:

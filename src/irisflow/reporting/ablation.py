@@ -51,9 +51,8 @@ def draw_tornado(summary: Summary) -> Drawing:
     }
     ordered = sorted(found, key=lambda name: -abs(found[name]["value"]))
     styles = looks(summary)
-    figure = Figure(
-        figsize=(inches(WIDTH), inches(18 + _row_height(ordered) * len(ordered))), layout="constrained"
-    )
+    height = 18 + (8.0 if len(ordered) <= MOST_ROOMY else 5.2) * len(ordered)
+    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
     axes = figure.subplots()
     for place, name in enumerate(ordered):
         (bar,) = axes.barh(place, found[name]["value"], height=0.6, color=styles[name].colour, alpha=0.35)
@@ -70,10 +69,6 @@ def draw_tornado(summary: Summary) -> Drawing:
         " 95 % bootstrap interval, runs of both variants resampled (none with one seed). T11 has the tests."
     )
     return Drawing("F19", tornado_finding(summary), caption, figure, rows)
-
-
-def _row_height(names: list[str]) -> float:
-    return 8.0 if len(names) <= MOST_ROOMY else 5.2
 
 
 def tornado_finding(summary: Summary) -> str:

@@ -371,6 +371,8 @@ def _quality_sections(
         "title": "World model 4: rewards and ends",
         "blocks": [*_figures(drawings, {"F16": ""}), *confused],
     }
+    few = "A correlation needs eight runs, in games with four or more each."
+    yield _section("World model 5: promises and scores", drawings, {"F22": unpredicted["F14"], "F23": few})
 
 
 def _film_block(summary: Summary, quality: Quality, films: Mapping[Key, list[Film]], building: Path) -> Block:

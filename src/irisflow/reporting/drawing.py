@@ -20,6 +20,7 @@ from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, 
 
 WIDTH = 267.0  # millimetres between the margins of A4 landscape
 LEGEND_KEY, LEGEND_LETTER = 36.0, 4.2  # points that an entry's key with its gaps, and a letter, take at most
+MANY_ROWS = 8
 Row = dict[str, Any]
 
 
@@ -101,6 +102,11 @@ def whisker(
     axes.plot(
         [estimate["value"]], [place], look.marker, color=look.colour, markerfacecolor=face, markersize=5.5
     )
+
+
+def row_height(number_of: int, usual: float) -> float:
+    """Return the millimetres of a variant's row; less where there are many, so that their table stays on the page."""
+    return usual if number_of <= MANY_ROWS else 3.9
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from irisflow.reporting.drawing import (
+    MANY_ROWS,
     WIDTH,
     Drawing,
     Row,
@@ -77,7 +78,9 @@ def draw_front(summary: Summary) -> Drawing:
     """Return F20: the IQM against the wall-clock of a run's training, with the front of the best bargains."""
     styles, points = looks(summary), prices(summary)
     unit, seconds = time_unit(max(point["seconds"] for point in points.values()))
-    figure = Figure(figsize=(inches(WIDTH), inches(66)), layout="constrained")
+    figure = Figure(
+        figsize=(inches(WIDTH), inches(46 if len(points) <= MANY_ROWS else 66)), layout="constrained"
+    )
     axes = figure.subplots()
     for name, point in points.items():
         _bargain(axes, point["seconds"] / seconds, point, styles[name], name)
@@ -140,7 +143,9 @@ def draw_spending(summary: Summary) -> Drawing:
     styles = looks(summary)
     spent = {name: points for name, points in summary["efficiency"]["spent"].items() if points}
     unit, seconds = time_unit(max(points[-1]["seconds"] for points in spent.values()))
-    figure = Figure(figsize=(inches(WIDTH), inches(62)), layout="constrained")
+    figure = Figure(
+        figsize=(inches(WIDTH), inches(46 if len(spent) <= MANY_ROWS else 62)), layout="constrained"
+    )
     clock, updates = row_of_axes(figure, 2, sharey=True)
     rows: list[Row] = []
     for name, points in spent.items():

@@ -21,12 +21,14 @@ from irisflow.reporting.drawing import (
     name_rows,
     panel_grid,
     reference_lines,
+    row_height,
     row_of_axes,
     steps_text,
     whisker,
 )
 from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
+from irisflow.reporting.optimism import draw_association, draw_promises, has_association
 from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
 from irisflow.reporting.ranks import draw_ranks, ranks_height
@@ -84,6 +86,10 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
     if summary["world_model"]:
         with drawing_style():
             drawings.update({drawing.identifier: drawing for drawing in draw_quality(summary)})
+            if summary["world_model"]["curves"]:
+                drawings["F22"] = draw_promises(summary)
+            if has_association(summary):
+                drawings["F23"] = draw_association(summary)
     return drawings
 
 
@@ -183,7 +189,7 @@ def draw_profiles(summary: Summary) -> Drawing:
         axes.set(xlabel="normalised score τ", ylim=(-0.02, 1.02), xlim=(thresholds[0], thresholds[-1]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(visible=True)
-    figure.axes[0].set_ylabel("share of runs with a score above τ")
+    figure.axes[0].set_ylabel("share of runs above τ")
     legend(figure, styles)
     for name, shares in profiles["shares"].items():
         rows += [
@@ -375,7 +381,9 @@ def draw_cost(summary: Summary) -> Drawing:
     owners = list(summary["cost"]["wall_s_by_variant"])
     stages = list(summary["cost"]["wall_s_by_stage"])
     greys = np.linspace(0.35, 0.85, len(stages))
-    figure = Figure(figsize=(inches(WIDTH), inches(22 + 7 * len(owners))), layout="constrained")
+    figure = Figure(
+        figsize=(inches(WIDTH), inches(22 + row_height(len(owners), 7.0) * len(owners))), layout="constrained"
+    )
     axes = figure.subplots()
     ends = dict.fromkeys(owners, 0.0)
     unit, seconds = time_unit(max(summary["cost"]["wall_s_by_variant"].values(), default=0.0))
@@ -412,7 +420,15 @@ def draw_training(summary: Summary) -> Drawing:
     for loss, axes in panels.items():
         for name, runs in losses[loss].items():
             steps, medians = _median_of_runs(runs)
-            axes.plot(steps, medians, color=styles[name].colour, marker=styles[name].marker, markersize=2)
+            every = max(1, len(steps) // 8)
+            axes.plot(
+                steps,
+                medians,
+                color=styles[name].colour,
+                marker=styles[name].marker,
+                markersize=3.5,
+                markevery=every,
+            )
             rows += [
                 {"loss": loss, "variant": name, "env_steps": step, "median": value, "num_runs": len(runs)}
                 for step, value in zip(steps, medians, strict=True)

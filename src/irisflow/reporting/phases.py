@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from irisflow.reporting import findings
-from irisflow.reporting.drawing import WIDTH, Drawing, label_on, name_rows
+from irisflow.reporting.drawing import WIDTH, Drawing, label_on, name_rows, row_height
 from irisflow.reporting.style import (
     DASH,
     Summary,
@@ -42,7 +42,9 @@ def draw_phases(summary: Summary) -> Drawing:
     rows = summary["cost"]["phases"]
     names = [name for name in variant_names(summary) if any(row["variant"] == name for row in rows)]
     unit, seconds = time_unit(max(_totals(rows).values()))
-    figure = Figure(figsize=(inches(WIDTH), inches(24 + 8 * len(names))), layout="constrained")
+    figure = Figure(
+        figsize=(inches(WIDTH), inches(24 + row_height(len(names), 8.0) * len(names))), layout="constrained"
+    )
     times, shares = figure.subplots(1, 2, sharey=True)
     _stack(times, rows, names, key="seconds", per=seconds)
     _stack(shares, rows, names, key="share", per=0.01)

@@ -41,6 +41,7 @@ HEAD_METRICS: dict[str, tuple[str, int | None]] = {
     "end: recall": ("end_recall", 1),
     "end: average precision": ("end_average_precision", None),
 }
+MANY = 6  # variants; the table below them stays on the page
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST_ROWS = 4  # of panels in a figure of F14
 
@@ -206,7 +207,8 @@ def draw_heads(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     """Return F16: how well rewards and ends are told, before (hollow) and after training."""
     names = list(HEAD_METRICS)
     height = 24 + len(names) * (5 + 2.6 * len(quality.variants))
-    figure = Figure(figsize=(inches(WIDTH), inches(min(height, 110.0))), layout="constrained")
+    height = min(height, 88.0 if len(quality.variants) <= MANY else 73.0)
+    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
     panels = figure.subplots(1, len(quality.places), squeeze=False, sharey=True)[0]
     rows: list[Row] = []
     offsets = np.linspace(-0.26, 0.26, len(quality.variants)) if len(quality.variants) > 1 else [0.0]

@@ -13,22 +13,25 @@ from safetensors.numpy import save as save_arrays
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from irisflow import params, paths, provenance
+from irisflow import params, paths, provenance, schema
+from irisflow.behaviour.agent import Agent, build_agent
+from irisflow.data.collect import record_episodes
 from irisflow.data.episodes import decode_episodes
 from irisflow.envs.make import make_environment
 from irisflow.errors import ConfigError, DataError
-from irisflow.evaluation.world_model_quality import Quality, examine, film, measure
-from irisflow.initialization.weights import check_fit
+from irisflow.evaluation.held_out import held_out
+from irisflow.evaluation.optimism import optimism, own_futures
+from irisflow.evaluation.world_model_quality import Measurement, Quality, examine, film, measure
+from irisflow.initialization.weights import check_fit, load_weights
 from irisflow.progress import progress, say
 from irisflow.provenance import Cost
-from irisflow.randomness import seed_everything, torch_stream
+from irisflow.randomness import derived_seed, seed_everything, torch_stream
 from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
 from irisflow.storage import MANIFEST, Artefact, json_bytes, publish
-from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
 from irisflow.training.device import choose_device
+from irisflow.training.policy import AgentPolicy
 from irisflow.training.snapshots import read_snapshots
-from irisflow.world_model.world_model import WorldModel, build_world_model
 
 COLUMNS = (
     "variant", "game", "seed", "env_step", "metric", "mode", "context", "horizon", "class", "value", "n",
@@ -39,8 +42,7 @@ COLUMNS = (
 class Models:
     """What is measured; each moment of training is loaded into the same modules."""
 
-    tokenizer: Tokenizer
-    world_model: WorldModel
+    agent: Agent
     device: torch.device
 
 
@@ -53,6 +55,9 @@ def run(request: RunRequest) -> None:
     agent = request.open_input(paths.agent(request.scale, variant, request.game, request.seed), kind="agent")
     models = _models(request)
     qualities, films = _measured(request, models, agent, episodes)
+    load_weights(models.agent, agent.folder, kind="agent")
+    last, num_steps = max(qualities), _num_own_steps(settings)
+    qualities[last].measurements.extend(_own_play(request, models, num_steps))
     source = provenance.record(
         request.stage,
         request.digest,
@@ -67,7 +72,7 @@ def run(request: RunRequest) -> None:
         "confusion.json": json_bytes(counts),
         "film.safetensors": save_arrays(films),
         "params.yaml": params.to_yaml(settings).encode(),
-        "cost.json": json_bytes(cost.record(device=str(models.device))),
+        "cost.json": json_bytes(cost.record(env_steps=num_steps, device=str(models.device))),
         "provenance.json": json_bytes(source),
     }
     folder = paths.world_model_quality(request.scale, variant, request.game, request.seed)
@@ -89,7 +94,10 @@ def to_csv(run: list[Any], qualities: Mapping[int, Quality]) -> str:
 
 def load_parts(models: Models, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load what belongs to tokenizer and world model. Raises DataError for what does not fit."""
-    parts: dict[str, nn.Module] = {"tokenizer": models.tokenizer, "world_model": models.world_model}
+    parts: dict[str, nn.Module] = {
+        "tokenizer": models.agent.tokenizer,
+        "world_model": models.agent.world_model,
+    }
     for part, module in parts.items():
         here = module.state_dict()
         found = {
@@ -110,8 +118,8 @@ def _measured(
     for env_step, path, tensors in progress(_moments(agent), what="measuring", unit="moment"):
         load_parts(models, tensors, path)
         examined = examine(
-            models.tokenizer,
-            models.world_model,
+            models.agent.tokenizer,
+            models.agent.world_model,
             episodes,
             window=request.settings.world_model.max_blocks,
             time_limit_is_end=request.settings.training.time_limit_is_end,
@@ -139,20 +147,44 @@ def _moments(agent: Artefact) -> Iterator[tuple[int, Path, dict[str, Tensor]]]:
 
 
 def _models(request: RunRequest) -> Models:
-    """Return tokenizer and world model as they are before weights are loaded."""
+    """Return the agent as it is before weights are loaded."""
     settings = request.settings
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     environment = make_environment(settings.env.train)
-    tokenizer = build_tokenizer(settings.tokenizer).to(device)
-    world_model = build_world_model(
-        settings.world_model,
-        vocab_size=tokenizer.vocab_size,
-        num_actions=environment.num_actions,
-        tokens_per_frame=tokenizer.tokens_per_frame,
-        full_action_ids=environment.full_action_ids,
-    ).to(device)
+    agent = build_agent(
+        settings, num_actions=environment.num_actions, full_action_ids=environment.full_action_ids
+    )
     environment.close()
-    return Models(tokenizer, world_model, device)
+    return Models(agent.to(device), device)
+
+
+def _num_own_steps(settings: schema.Settings) -> int:
+    """Return how long the agent plays for itself: so that the futures of all starts have room."""
+    asked = settings.evaluation.world_model_quality
+    return asked.num_starts * (settings.training.actor_critic.imagine_horizon + 1)
+
+
+def _own_play(request: RunRequest, models: Models, num_steps: int) -> list[Measurement]:
+    """Return what the finished agent imagines to get, against what it gets; nothing where no play was long enough."""
+    settings, agent = request.settings, models.agent.eval()
+    environment = make_environment(settings.env.train)
+    acting = schema.CollectionConfig(epsilon=0.0, temperature=1.0, should_sample=True, burn_in=0)
+    actions = torch_stream(request.seed, request.stage, "actions", device=models.device)
+    policy = AgentPolicy(agent, acting, actions, device=models.device)
+    env_seed = derived_seed(request.seed, request.stage, "environment")
+    episodes = record_episodes(environment, policy, num_steps, env_seed)
+    environment.close()
+    time_limit_is_end = settings.training.time_limit_is_end
+    futures = own_futures(
+        agent,
+        held_out(agent.tokenizer, episodes, time_limit_is_end=time_limit_is_end, device=models.device),
+        burn_in=settings.training.actor_critic.burn_in,
+        horizon=settings.training.actor_critic.imagine_horizon,
+        gamma=settings.training.actor_critic.gamma,
+        num_starts=settings.evaluation.world_model_quality.num_starts,
+        generator=torch_stream(request.seed, request.stage, "imagination", device=models.device),
+    )
+    return list(optimism(futures)) if futures else []
 
 
 def _held_out(request: RunRequest) -> tuple[Path, list[Episode]]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from irisflow.statistics import aggregate, permutation
 from irisflow.statistics.account import cost_summary, provenance_summary, training_summary
+from irisflow.statistics.association import prediction_and_score
 from irisflow.statistics.baselines import num_superhuman, published_baselines
 from irisflow.statistics.caveats import caveats
 from irisflow.statistics.coverage import Block, check_belongs, common_block, missing_runs
@@ -59,6 +60,7 @@ def summarise(
     check_belongs(study, [*final, *during], means)
     ends = {Run(row.variant, row.game, row.seed): row.env_step for row in final}
     block = common_block(study, means)
+    measured = table(()) if world_model is None else world_model
     normalised_games = tuple(game for game in block.games if reference(game) is not None)
     raw = {
         name: score_matrix(means, name, games=block.games, seeds=block.runs[name]) for name in _names(study)
@@ -91,9 +93,8 @@ def summarise(
             curve_records["pretraining_env_steps"],
         ),
         "games": {game: _game(study, game, means, ends) for game in study.games},
-        "world_model": world_model_summary(
-            study, table(()) if world_model is None else world_model, confusions or {}
-        ),
+        "world_model": world_model_summary(study, measured, confusions or {}),
+        "prediction_and_score": prediction_and_score(measured, means, reps=study.bootstrap_reps),
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),
