@@ -61,7 +61,7 @@ class Window:
     def _draw(self, show: Show) -> None:
         drawn = show.picture()
         # Row by row, as it lies there, and without a copy.
-        picture = pygame.image.frombuffer(memoryview(drawn), (WIDTH, HEIGHT), "RGB")
+        picture = pygame.image.frombuffer(drawn.data, (WIDTH, HEIGHT), "RGB")
         width, height = self._surface.get_size()
         factor = min(width / WIDTH, height / HEIGHT)
         factor = float(int(factor)) if factor >= 1 else factor
