@@ -52,6 +52,7 @@ rule report:
             category="Figures",
             labels={"figure": "F{number}"},
         ),
+        tables=directory("reports/tables"),
     log:
         "logs/report.log",
     benchmark:

@@ -20,6 +20,7 @@ from irisflow.reporting.efficiency import targets_table
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
 from irisflow.reporting.interactive import tag
+from irisflow.reporting.latex import write_tables
 from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
@@ -61,7 +62,7 @@ def build_report(
     *,
     films: Mapping[Key, Path] | None = None,
 ) -> None:
-    """Write `summary.pdf`, `summary.html`, `summary.json` and `figures/` into `output_dir`, once all is built.
+    """Write `summary.pdf`, `summary.html`, `summary.json`, `figures/` and `tables/` into `output_dir`, once all is built.
 
     `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
     `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
@@ -86,6 +87,7 @@ def build_report(
         content = {**_frame(shown), "sections": _gathered(_sections(shown, drawings, pictures, building))}
         text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
         (building / "summary.html").write_text(text, encoding="utf-8")
+        write_tables(content["sections"], building / "tables")
         _typeset(content, building)
         _put_in_place(building, output_dir)
 
@@ -125,10 +127,10 @@ def _typeset(content: Mapping[str, Any], building: Path) -> None:
 
 def _put_in_place(building: Path, output_dir: Path) -> None:
     """Replace the old report by the new one; the PDF, whose date a workflow looks at, comes last."""
-    old = building / "old-figures"
-    if (output_dir / "figures").exists():
-        (output_dir / "figures").replace(old)
-    for name in ("figures", "summary.json", "summary.html", "summary.pdf"):
+    for name in ("figures", "tables"):
+        if (output_dir / name).exists():
+            (output_dir / name).replace(building / f"old-{name}")
+    for name in ("figures", "tables", "summary.json", "summary.html", "summary.pdf"):
         (building / name).replace(output_dir / name)
 
 

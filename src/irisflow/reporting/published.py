@@ -27,7 +27,7 @@ def drawn(summary: Summary) -> dict[str, Mapping[str, Any]]:
 
 
 def published_table(summary: Summary) -> Block:
-    """Return T13: the variants' aggregates and those of published agents, over the same games."""
+    """Return T14: the variants' aggregates and those of published agents, over the same games."""
     columns = [
         column("Agent", align="left"),
         column("Year"),
@@ -65,7 +65,7 @@ def published_table(summary: Summary) -> Block:
         " published."
     )
     return table(
-        "T13",
+        "T14",
         "Beside published agents",
         columns,
         own + published,

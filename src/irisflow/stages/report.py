@@ -38,6 +38,7 @@ def run(request: StudyRequest) -> None:
 
 def _made() -> list[Path]:
     """Return the files of the report; Snakemake leaves a hidden one of its own beside the figures."""
-    figures = [file for file in (paths.REPORTS / "figures").iterdir() if not file.name.startswith(".")]
+    folders = (paths.REPORTS / "figures", paths.REPORTS / "tables")
+    drawn = [file for folder in folders for file in folder.iterdir() if not file.name.startswith(".")]
     named = [paths.REPORTS / name for name in paths.REPORT_FILES if name.startswith("summary.")]
-    return [*named, *figures]
+    return [*named, *drawn]
