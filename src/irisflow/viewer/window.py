@@ -60,9 +60,8 @@ class Window:
 
     def _draw(self, show: Show) -> None:
         drawn = show.picture()
-        picture = pygame.image.frombuffer(
-            drawn, (WIDTH, HEIGHT), "RGB"
-        )  # row by row, as it lies there: no copy
+        # Row by row, as it lies there: turning it for pygame's surfarray would take as long as drawing it.
+        picture = pygame.image.frombuffer(drawn.data, (WIDTH, HEIGHT), "RGB")
         width, height = self._surface.get_size()
         factor = min(width / WIDTH, height / HEIGHT)
         factor = float(int(factor)) if factor >= 1 else factor
