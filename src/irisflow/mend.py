@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from irisflow import paths
 from irisflow.errors import DamageError, DataError
 from irisflow.storage import MANIFEST, read_manifest, set_aside
 from irisflow.versions import Versions, read_versions
@@ -24,6 +25,8 @@ def way_out(path: Path, versions: Versions | None) -> str:
     folder = path if path.is_dir() or not path.suffix else path.parent
     if versions is not None and _is_kept(versions, folder):
         return f"`dvc checkout {folder}` restores it."
+    if folder.is_relative_to(paths.IMPORTED):
+        return "Import it again with `irisflow import-dataset`, or restore it with `dvc checkout`."
     return "The same snakemake command makes it anew."
 
 

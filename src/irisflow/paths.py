@@ -9,6 +9,7 @@ from inspect import isfunction, signature
 from pathlib import Path
 
 DATA = Path("data")
+IMPORTED = DATA / "imported"
 RESULTS = Path("results")
 REPORTS = Path("reports")
 RESUME = Path("resume")
@@ -21,7 +22,7 @@ def recording(scale: str, game: str, seed: int | str) -> Path:
 
 def imported(dataset: str, game: str) -> Path:
     """Return the folder of a data set's episodes of a game, which others recorded."""
-    return DATA / "imported" / dataset / game
+    return IMPORTED / dataset / game
 
 
 def tokenizer(scale: str, tokenizer: str, corpus: str, game: str, seed: int | str) -> Path:

@@ -233,9 +233,12 @@ def _report(result: Inspection, study: Study) -> list[Artefact]:
 def _check_extra(result: Inspection, artefact: Artefact) -> None:
     """Find files that lie in an artefact and are none of it. Hidden ones and those set aside are left alone."""
     known = {artefact.folder / name for name in (*artefact.sha256, MANIFEST)}
-    root = artefact.folder / "figures" if artefact.kind == "report" else artefact.folder
-    for path in sorted(root.rglob("*")):
-        is_quiet = any(part.startswith(".") or ".corrupt-" in part for part in path.relative_to(root).parts)
+    roots = [artefact.folder]
+    if artefact.kind == "report":  # beside which there may be other things
+        roots = [artefact.folder / "figures", artefact.folder / "tables"]
+    for path in sorted(path for root in roots for path in root.rglob("*")):
+        inside = path.relative_to(artefact.folder).parts
+        is_quiet = any(part.startswith(".") or ".corrupt-" in part for part in inside)
         if path.is_file() and path not in known and not is_quiet:
             finding = f"{path} is extra: {artefact.folder / MANIFEST} does not name it."
             result.add(path, "extra", finding, "Move it away.")

@@ -323,10 +323,17 @@ def test_other_episodes_under_a_name_need_force_and_are_another_digest(
     assert digest() == first
     assert command(*words, "--force") == 0
     assert digest() != first
+    episodes, run = paths.imported("balls", "Catch") / paths.EPISODES, ("--scale", "smoke", "--game", "Catch", "--seed", "0")
+    whole = episodes.read_bytes()
+    episodes.write_bytes(whole[:-9] + b"x" + whole[-8:])
+    assert command("collect", *run, "--override", "recording=balls") == 3
+    told = capsys.readouterr().err
+    assert "is damaged" in told and "Import it again with `irisflow import-dataset`" in told
+    assert episodes.with_name(f"{episodes.name}.corrupt-sha256").exists()
+    episodes.write_bytes(whole)
     file = place / "params/recording/balls.yaml"
     file.write_text(file.read_text().replace("Catch: ", "Catch: 0"))
-    run = ("--scale", "smoke", "--game", "Catch", "--seed", "0", "--override", "recording=balls")
-    assert command("collect", *run) == 3
+    assert command("collect", *run, "--override", "recording=balls") == 3
     assert "holds other episodes than params/recording/balls.yaml names" in capsys.readouterr().err
 
 

@@ -6,6 +6,7 @@ import torch
 from playable import contents, episodes, press, publish_agent, run_folder, same, show, untrained
 
 from irisflow.randomness import torch_stream
+from irisflow.viewer import facts
 from irisflow.viewer.imagination import Imagination
 from irisflow.viewer.screen import HEIGHT, SIDE, WIDTH, draw, frame, futures
 from irisflow.viewer.show import Show
@@ -126,6 +127,15 @@ def test_a_person_acts_by_keys_and_the_agent_again_after_m(agent: Path) -> None:
     assert (one.scene().source, one.scene().player) == ("world model", "you")
     press(one, "m")
     assert one.scene().player == "agent"
+
+
+def test_the_screen_lists_as_many_actions_as_it_has_room_for_and_the_page_all(tmp_path: Path) -> None:
+    one = show(publish_agent(tmp_path / "agent", game="Seaquest"), "-w")
+    listed = [row[1:] for row in one.scene().keys if row[0] == "you play"]
+    assert (listed[0], listed[1], len(listed)) == (("no key", "NOOP"), ("Space", "FIRE"), 10)
+    assert listed[-1] == ("…", "9 more actions")
+    assert ("you play", "up left space", "↑ ← Space", "UPLEFTFIRE") in facts.playing_keys(one.session)
+    assert len(facts.playing_keys(one.session)) == 18
 
 
 def test_the_world_model_starts_from_the_frame_that_was_left_and_the_game_waits(agent: Path) -> None:

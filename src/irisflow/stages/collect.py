@@ -13,7 +13,7 @@ from irisflow.provenance import Cost, record
 from irisflow.randomness import derived_seed, numpy_stream
 from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
-from irisflow.storage import json_bytes, publish
+from irisflow.storage import MANIFEST, json_bytes, publish
 
 
 def run(request: RunRequest) -> None:
@@ -60,6 +60,11 @@ def _imported(request: RunRequest) -> tuple[list[Episode], list[Path]]:
             f" `irisflow import-dataset SOURCE --name {settings.dataset} --game {request.game}`."
         )
     folder = paths.imported(settings.dataset, request.game)
+    if not (folder / MANIFEST).is_file():
+        raise DataError(
+            f"recording={settings.dataset}: {folder} does not exist. Import it with `irisflow import-dataset`, or restore it"
+            " with `dvc checkout`."
+        )
     artefact = request.open_input(folder, kind="imported")
     path = folder / paths.EPISODES
     if artefact.sha256.get(path.name) != settings.sha256[request.game]:

@@ -60,7 +60,7 @@ class Window:
 
     def _draw(self, show: Show) -> None:
         drawn = show.picture()
-        # Row by row, as it lies there, and without a copy.
+        # Row by row, as it lies there: turning it for pygame's surfarray would take as long as drawing it.
         picture = pygame.image.frombuffer(drawn.data, (WIDTH, HEIGHT), "RGB")
         width, height = self._surface.get_size()
         factor = min(width / WIDTH, height / HEIGHT)
