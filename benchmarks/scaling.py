@@ -120,7 +120,9 @@ def plans(axis: str) -> Iterator[tuple[str, str, int, Prepare]]:
 
 def measured(axis: str, what: str, x: int, prepare: Prepare, *, num_threads: int) -> Point:
     """Return one point, measured in a process of its own."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process whose threads have computed waits for them for ever
     receiving, sending = context.Pipe(duplex=False)
     child = context.Process(target=_measure, args=(prepare, num_threads, sending))
     child.start()

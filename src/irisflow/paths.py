@@ -121,5 +121,13 @@ AGENT_FILES = (
 SCORES_FILES = ("scores.csv", *_RECORDS)
 HELD_OUT_FILES = (EPISODES, *_RECORDS)
 WORLD_MODEL_QUALITY_FILES = ("world_model.csv", "confusion.json", "film.safetensors", *_RECORDS)
-REPORT_FILES = ("summary.pdf", "summary.html", "summary.json", "manifest.json", "figures", "tables")
+REPORT_FILES = (
+    "summary.pdf",
+    "summary.html",
+    "summary.json",
+    "metrics.json",
+    "manifest.json",
+    "figures",
+    "tables",
+)
 STUDY_FILES = ("summary.json", "scores.csv", "world_model.csv", "provenance.json", "manifest.json")

@@ -40,6 +40,7 @@ def test_a_quoted_irisflow_command_is_understood(words: list[str]) -> None:
     assert cli._parser().parse_args(words[1:]).command in {
         *cli.STAGES,
         "bench",
+        "compare",
         "export-checkpoint",
         "import-checkpoint",
         "import-dataset",

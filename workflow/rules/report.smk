@@ -44,6 +44,7 @@ rule report:
             category="The report",
             labels={"what": "all numbers", "format": "JSON"},
         ),
+        metrics="reports/metrics.json",
         manifest="reports/manifest.json",
         figures=report(
             directory("reports/figures"),

@@ -29,7 +29,7 @@ from irisflow.reporting.published import published_table
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_tables import quality_tables
 from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks, number, variant_names
-from irisflow.storage import compact_json
+from irisflow.storage import compact_json, json_bytes
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
 PAGE_WIDTH = 267.0
@@ -62,7 +62,7 @@ def build_report(
     *,
     films: Mapping[Key, Path] | None = None,
 ) -> None:
-    """Write `summary.pdf`, `summary.html`, `summary.json`, `figures/` and `tables/` into `output_dir`, once all is built.
+    """Write `summary.pdf`, `summary.html`, `summary.json`, `metrics.json`, `figures/` and `tables/` into `output_dir`, once all is built.
 
     `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
     `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
@@ -83,6 +83,7 @@ def build_report(
         told = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
         numbers = compact_json(told)
         (building / "summary.json").write_bytes(numbers)
+        (building / "metrics.json").write_bytes(json_bytes(headline_numbers(shown)))
         _draw_markers(styles, building / "page")
         content = {**_frame(shown), "sections": _gathered(_sections(shown, drawings, pictures, building))}
         text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
@@ -90,6 +91,19 @@ def build_report(
         write_tables(content["sections"], building / "tables")
         _typeset(content, building)
         _put_in_place(building, output_dir)
+
+
+def headline_numbers(summary: Summary) -> dict[str, Any]:
+    """Return the few numbers of each variant that `dvc metrics diff` compares across commits."""
+    told: dict[str, Any] = {}
+    for name, metrics in summary["aggregates"].items():
+        told[name] = {metric: record["value"] for metric, record in metrics.items()}
+        if comparison := summary["comparisons"].get(name):
+            told[name] |= {
+                "probability_of_improvement": comparison["improvement"]["value"],
+                "p_holm": comparison["p_holm"],
+            }
+    return {"runs": summary["coverage"]["num_present"], "variants": told}
 
 
 def _reconstruction_summary(frames: Mapping[Key, Reconstructions]) -> dict[str, Any]:
@@ -130,7 +144,7 @@ def _put_in_place(building: Path, output_dir: Path) -> None:
     for name in ("figures", "tables"):
         if (output_dir / name).exists():
             (output_dir / name).replace(building / f"old-{name}")
-    for name in ("figures", "tables", "summary.json", "summary.html", "summary.pdf"):
+    for name in ("figures", "tables", "metrics.json", "summary.json", "summary.html", "summary.pdf"):
         (building / name).replace(output_dir / name)
 
 

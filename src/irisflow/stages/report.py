@@ -40,5 +40,5 @@ def _made() -> list[Path]:
     """Return the files of the report; Snakemake leaves a hidden one of its own beside the figures."""
     folders = (paths.REPORTS / "figures", paths.REPORTS / "tables")
     drawn = [file for folder in folders for file in folder.iterdir() if not file.name.startswith(".")]
-    named = [paths.REPORTS / name for name in paths.REPORT_FILES if name.startswith("summary.")]
+    named = [paths.REPORTS / name for name in paths.REPORT_FILES if "." in name and name != MANIFEST]
     return [*named, *drawn]

@@ -10,6 +10,7 @@ from irisflow.statistics.sources import RANDOM_PLAY, Source
 from irisflow.statistics.study import StudyDescription, VariantDescription
 
 PROTOCOL = ("temperature", "epsilon", "sticky", "full_action_set")
+IRIS = "iris"
 SMALLEST_FIRST = ("smoke", "quick")  # the least of the scales is what the comparison is worth
 
 
@@ -139,9 +140,9 @@ def _games(sources: Sequence[Source], chosen: Sequence[str]) -> list[str]:
 
 def _is_mixed(episodes: Sequence[EpisodeScore], *, allow_mixed: bool) -> bool:
     expected: dict[str, EpisodeScore] = {}
-    for row in episodes:
+    for row in (row for row in episodes if row.split == "final"):
         first = expected.setdefault(row.game, row)
-        for column in PROTOCOL if row.split == first.split == "final" else ():
+        for column in PROTOCOL:
             if getattr(row, column) != getattr(first, column):
                 if allow_mixed:
                     return True
@@ -191,7 +192,7 @@ def _described(sources: Sequence[Source], names: Sequence[str]) -> tuple[Variant
 
 def _baseline(sources: Sequence[Source], variants: Sequence[str]) -> str:
     named = [source.study["baseline"] for source in sources if source.study]
-    return next((name for name in named if name in variants), variants[0])
+    return next((name for name in (*named, IRIS) if name in variants), variants[0])
 
 
 def _random_play(sources: Sequence[Source], games: Sequence[str]) -> list[EpisodeScore]:
