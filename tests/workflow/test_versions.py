@@ -1,5 +1,6 @@
 """DVC versions what Snakemake made; a fresh clone gets it back, and nobody has to believe it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,19 @@ def test_a_new_title_reaches_the_report_without_new_statistics(versioned: Path, 
     assert "Smoking test" in (folder / "reports/summary.json").read_text()
     assert summary.stat().st_mtime_ns == before
     assert "report" in run(folder, "dvc", "status").stdout, "DVC sees that its versions are older"
+
+
+def test_metrics_and_figures_of_two_commits_stand_beside_each_other(versioned: Path, tmp_path: Path) -> None:
+    folder = copy_workspace(versioned, tmp_path / "changed")
+    path = folder / "reports/metrics.json"
+    metrics = json.loads(path.read_text())
+    before = metrics["variants"]["iris"]["mean"]
+    metrics["variants"]["iris"]["mean"] = before + 0.25
+    path.unlink()
+    path.write_text(json.dumps(metrics))
+    found = json.loads(run(folder, "dvc", "metrics", "diff", "--json", check=True).stdout)
+    assert found["diff"]["reports/metrics.json"]["variants.iris.mean"]["diff"] == pytest.approx(0.25)
+    run(folder, "dvc", "plots", "diff", "HEAD", "--out", "plots", check=True)
+    pictures = [picture.name for picture in (folder / "plots/static").iterdir()]
+    assert any("F1.png" in name and "workspace" in name for name in pictures)
+    assert any("F1.png" in name and "HEAD" in name for name in pictures)

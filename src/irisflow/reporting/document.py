@@ -62,7 +62,7 @@ def build_report(
     *,
     films: Mapping[Key, Path] | None = None,
 ) -> None:
-    """Write `summary.pdf`, `summary.html`, `summary.json`, `metrics.json`, `figures/` and `tables/` into `output_dir`, once all is built.
+    """Write `paths.REPORT_FILES` but the manifest into `output_dir`, once all is built.
 
     `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
     `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
