@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from irisflow.statistics.reference import reference
 from irisflow.statistics.scores import Run
@@ -14,6 +13,7 @@ from irisflow.statistics.world_model import Measured
 
 METRIC, MODE = "open_psnr", "greedy"
 FEWEST_PER_GAME, FEWEST_RUNS = 4, 8
+MOST_REPS = 1000
 Pairs = Float[np.ndarray, "runs 2"]
 
 
@@ -50,6 +50,7 @@ def association(by_game: Mapping[str, Pairs], *, reps: int) -> dict[str, Any] | 
     value = _pooled([pairs[None] for pairs in by_game.values()])[0]
     if not np.isfinite(value):
         return None
+    reps = min(reps, MOST_REPS)
     rng = np.random.default_rng(zlib.crc32(b"prediction and score"))
     drawn = [pairs[rng.integers(len(pairs), size=(reps, len(pairs)))] for pairs in by_game.values()]
     values = _pooled(drawn)
@@ -60,11 +61,18 @@ def association(by_game: Mapping[str, Pairs], *, reps: int) -> dict[str, Any] | 
 
 def _pooled(samples: Sequence[Float[np.ndarray, "draws runs 2"]]) -> Float[np.ndarray, "draws"]:
     """Return the correlation of ranks that are centred within each game and scaled to its number of runs."""
-    ranks = [(rankdata(found, axis=1) - (found.shape[1] + 1) / 2) / found.shape[1] for found in samples]
-    x, y = np.moveaxis(np.concatenate(ranks, axis=1), -1, 0)
+    x, y = (
+        np.concatenate([_centred_ranks(found[..., side]) for found in samples], axis=1) for side in (0, 1)
+    )
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     with np.errstate(invalid="ignore"):
         return np.asarray((x * y).sum(axis=1) / scale)
+
+
+def _centred_ranks(values: Float[np.ndarray, "draws runs"]) -> Float[np.ndarray, "draws runs"]:
+    """Return ranks around 0 as shares of the number of runs; those that tie get their mean rank."""
+    order = np.sign(values[:, :, None] - values[:, None, :]).sum(axis=2)  # below minus above
+    return np.asarray(order / (2 * values.shape[1]))
 
 
 def _open_psnr(rows: Sequence[Measured]) -> dict[Run, float]:
