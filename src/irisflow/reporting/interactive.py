@@ -75,6 +75,7 @@ def _points(figure: Figure, styles: Mapping[str, Look]) -> Iterator[str]:
     height = figure.get_figheight() * POINTS
     scale = POINTS / figure.dpi
     for axes in figure.axes:
+        rows = _named_rows(axes)
         for line in axes.lines:
             place = _variant(line, styles)
             if place is None or line.get_marker() in ("None", "none", None, ""):
@@ -82,17 +83,20 @@ def _points(figure: Figure, styles: Mapping[str, Look]) -> Iterator[str]:
             plotted = np.asarray(line.get_xydata(), np.float64)
             drawn = np.asarray(line.get_transform().transform(plotted))
             for (x, y), (across, up) in zip(plotted.tolist(), drawn.tolist(), strict=True):
-                text = escape(f"{names[place]}: {_told(axes, x, y)}")
+                text = escape(f"{names[place]}: {_told(rows, x, y)}")
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
                 yield f'{circle} class="variant-{place}"><title>{text}</title></circle>'
 
 
-def _told(axes: Axes, x: float, y: float) -> str:
-    """Return where a point lies; a row that has a name, by that name."""
-    rows = {
-        float(place): label.get_text()
-        for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=False)
+def _named_rows(axes: Axes) -> set[float]:
+    """Return the heights at which the vertical axis has names instead of numbers."""
+    labels = zip(axes.get_yticks(), axes.get_yticklabels(), strict=False)
+    texts = {float(place): label.get_text() for place, label in labels}
+    return {
+        place for place, text in texts.items() if text and not re.fullmatch(r"[\N{MINUS SIGN}0-9.,k%]+", text)
     }
-    label = rows.get(y, "")
-    is_named = bool(label) and not re.fullmatch(r"[\N{MINUS SIGN}0-9.,k%]+", label)
-    return f"{x:.4g}" if is_named else f"{y:.4g} at {x:.6g}"
+
+
+def _told(named_rows: set[float], x: float, y: float) -> str:
+    """Return where a point lies: across only, if its row has a name."""
+    return f"{x:.4g}" if y in named_rows else f"{y:.4g} at {x:.6g}"

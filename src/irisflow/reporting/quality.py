@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,28 @@ class Quality:
     curves: Mapping[tuple[Any, ...], Record]
     confusion: tuple[Record, ...]
 
-    @property
+    @cached_property
     def everything(self) -> Place:
         """The mean over all games, or the only game."""
         games = tuple(game for place in self.places for game in place.games)
         return Place(games[0] if len(games) == 1 else f"mean over {plural(len(games), 'game')}", games)
 
-    @property
+    @cached_property
     def context(self) -> int:
         """The shortest context: it leaves the most frames to predict."""
         return int(min(key[-1] for key in self.curves))
 
     def steps(self, variant: str, place: Place) -> list[int]:
         """Return the environment steps after which the variant was measured in every game, ascending."""
-        found = [{key[2] for key in self.scalars if key[:2] == (variant, game)} for game in place.games]
+        found = [self._steps_of.get((variant, game), set()) for game in place.games]
         return sorted(set.intersection(*found))
+
+    @cached_property
+    def _steps_of(self) -> dict[tuple[str, str], set[int]]:
+        steps: dict[tuple[str, str], set[int]] = {}
+        for variant, game, step, *_ in self.scalars:
+            steps.setdefault((variant, game), set()).add(step)
+        return steps
 
     def measured(self, place: Place) -> list[str]:
         """Return the variants that were measured there, in every game."""

@@ -96,7 +96,7 @@ def world_model_summary(
     last = _last_steps(rows)
     scalars: dict[tuple[Any, ...], list[Measured]] = {}
     curves: dict[tuple[Any, ...], dict[int, list[Measured]]] = {}
-    for row in sorted(rows, key=lambda row: [(cell is not None, cell) for cell in row[:-2]]):
+    for row in rows:
         cell = (row.variant, row.game, row.env_step, row.metric)
         if row.horizon is None:
             scalars.setdefault((*cell, row.of_class), []).append(row)
@@ -104,10 +104,15 @@ def world_model_summary(
             curves.setdefault((*cell, row.mode, row.context), {}).setdefault(row.horizon, []).append(row)
     return {
         "num_runs": len({row[:3] for row in rows}),
-        "scalars": [_scalar(key, found) for key, found in scalars.items()],
-        "curves": [_curve(key, found) for key, found in curves.items()],
+        "scalars": [_scalar(key, scalars[key]) for key in sorted(scalars, key=_place)],
+        "curves": [_curve(key, curves[key]) for key in sorted(curves, key=_place)],
         "confusion": _confusion(last, confusions),
     }
+
+
+def _place(key: Sequence[Any]) -> list[tuple[bool, Any]]:
+    """Return what sorts keys that may have None in them."""
+    return [(cell is not None, cell) for cell in key]
 
 
 def _last_steps(rows: Iterable[Measured]) -> dict[Run, int]:
@@ -197,7 +202,7 @@ def _curve(key: tuple[Any, ...], by_horizon: Mapping[int, Sequence[Measured]]) -
 
 
 def _over_seeds(rows: Sequence[Measured]) -> dict[str, Any]:
-    values = [row.value for row in rows]
+    values = [row.value for row in sorted(rows, key=lambda row: row.seed)]  # the rows' order must not matter
     return {
         "mean": float(np.mean(values)),
         "least": min(values),
