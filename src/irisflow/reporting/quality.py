@@ -31,7 +31,7 @@ class Quality:
     curves: Mapping[tuple[Any, ...], Record]
     confusion: tuple[Record, ...]
 
-    @property
+    @cached_property
     def everything(self) -> Place:
         """The mean over all games, or the only game."""
         games = tuple(game for place in self.places for game in place.games)
@@ -52,6 +52,13 @@ class Quality:
         for variant, game, step, *_ in self.scalars:
             found.setdefault((variant, game), set()).add(step)
         return found
+
+    @cached_property
+    def _steps_of(self) -> dict[tuple[str, str], set[int]]:
+        steps: dict[tuple[str, str], set[int]] = {}
+        for variant, game, step, *_ in self.scalars:
+            steps.setdefault((variant, game), set()).add(step)
+        return steps
 
     def measured(self, place: Place) -> list[str]:
         """Return the variants that were measured there, in every game."""

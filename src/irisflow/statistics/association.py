@@ -13,6 +13,7 @@ from irisflow.statistics.scores import Run
 
 METRIC, MODE = "open_psnr", "greedy"
 FEWEST_PER_GAME, FEWEST_RUNS = 4, 8
+MOST_REPS = 500
 Pairs = Float[np.ndarray, "runs 2"]
 
 
@@ -47,6 +48,7 @@ def association(by_game: Mapping[str, Pairs], *, reps: int) -> dict[str, Any] | 
     value = _pooled([pairs[None] for pairs in by_game.values()])[0]
     if not np.isfinite(value):
         return None
+    reps = min(reps, MOST_REPS)
     rng = np.random.default_rng(zlib.crc32(b"prediction and score"))
     drawn = [pairs[rng.integers(len(pairs), size=(reps, len(pairs)))] for pairs in by_game.values()]
     values = _pooled(drawn)

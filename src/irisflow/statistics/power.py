@@ -96,11 +96,10 @@ def critical(num_seeds: int, num_games: int, level: float) -> float:
 
 def _win_chances(num_seeds: int) -> Float[np.ndarray, "wins"]:
     """Return the chance of each number of won pairs, of 0 to all, if labels mean nothing: Mann and Whitney's U."""
+    # The coefficients of Gauss's binomial "2 n over n": a product of (1 - q^(n + k)) / (1 - q^k).
     ways = np.ones(1)
     for step in range(1, num_seeds + 1):
-        ways = np.convolve(
-            ways, np.bincount([0, num_seeds + step], [1, -1])
-        )  # Gauss's binomial, over and under
+        ways = np.convolve(ways, np.bincount([0, num_seeds + step], [1, -1]))
         ways = _divided(ways, step)
     return np.asarray(ways[: num_seeds**2 + 1] / ways[: num_seeds**2 + 1].sum())
 
