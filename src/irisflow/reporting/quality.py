@@ -53,13 +53,6 @@ class Quality:
             found.setdefault((variant, game), set()).add(step)
         return found
 
-    @cached_property
-    def _steps_of(self) -> dict[tuple[str, str], set[int]]:
-        steps: dict[tuple[str, str], set[int]] = {}
-        for variant, game, step, *_ in self.scalars:
-            steps.setdefault((variant, game), set()).add(step)
-        return steps
-
     def measured(self, place: Place) -> list[str]:
         """Return the variants that were measured there, in every game."""
         return [name for name in self.variants if self.steps(name, place)]

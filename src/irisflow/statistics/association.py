@@ -79,7 +79,8 @@ def _open_psnr(rows: pd.DataFrame) -> dict[Run, float]:
     found = rows[(rows["metric"] == METRIC) & (rows["mode"] == MODE) & rows["context"].notna()]
     found = found[found["env_step"] == found.groupby(of_run, observed=True)["env_step"].transform("max")]
     found = found[found["context"] == found.groupby(of_run, observed=True)["context"].transform("min")]
-    means = found.groupby(of_run, observed=True)["value"].mean()
+    ordered = found.sort_values([*of_run, "horizon"])
+    means = ordered.groupby(of_run, observed=True)["value"].mean()
     return dict(zip(map(Run._make, means.index), map(float, means), strict=True))
 
 
