@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from irisflow.envs.make import make_environment
-from irisflow.envs.vector import ParallelEnvironments, SerialEnvironments, make_environments
+from irisflow.envs.processes import ParallelEnvironments
+from irisflow.envs.serial import SerialEnvironments
+from irisflow.envs.vector import make_environments
 from irisflow.errors import EnvironmentFailure
 from irisflow.schema import Env
 
@@ -42,19 +44,33 @@ def test_processes_and_one_process_give_the_same_games() -> None:
         environments.close()
 
 
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 5])
+def test_any_number_of_processes_gives_the_same_games(num_processes: int) -> None:
+    makers = [lambda: make_environment(BREAKOUT)] * 3
+    pair = ParallelEnvironments(makers, num_processes=num_processes), SerialEnvironments(makers)
+    assert len(pair[0].processes) == min(num_processes, 3) and pair[0].num_actions == pair[1].num_actions
+    assert np.array_equal(*[environments.reset([1, 2, 3]) for environments in pair])
+    steps = [environments.step(np.array([0, 2, 3])) for environments in pair]
+    assert np.array_equal(*(step.observations for step in steps))
+    pair[0].close()
+    assert not any(process.is_alive() for process in pair[0].processes)
+
+
 def test_one_environment_needs_no_process() -> None:
     assert isinstance(make_environments(BREAKOUT, 1, parallel=True), SerialEnvironments)
 
 
 @pytest.fixture
 def parallel() -> ParallelEnvironments:
-    environments = ParallelEnvironments([lambda: make_environment(BREAKOUT)] * 2, seconds_to_answer=2.0)
+    environments = ParallelEnvironments(
+        [lambda: make_environment(BREAKOUT)] * 2, num_processes=2, seconds_to_answer=2.0
+    )
     environments.reset([1, 2])
     return environments
 
 
 def test_a_killed_process_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
-    processes = parallel._envs.processes
+    processes = parallel.processes
     os.kill(processes[1].pid, signal.SIGKILL)
     with pytest.raises(EnvironmentFailure, match="number 1 died with exit code -9") as caught:
         for _ in range(3):
@@ -66,7 +82,7 @@ def test_a_killed_process_ends_the_work_with_one_line(parallel: ParallelEnvironm
 
 
 def test_a_silent_process_ends_the_work_with_one_line(parallel: ParallelEnvironments) -> None:
-    os.kill(parallel._envs.processes[0].pid, signal.SIGSTOP)
+    os.kill(parallel.processes[0].pid, signal.SIGSTOP)
     with pytest.raises(EnvironmentFailure, match=r"2\.0 second"):
         parallel.step(np.zeros(2, np.int64))
 

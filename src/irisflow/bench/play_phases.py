@@ -17,7 +17,8 @@ from irisflow.bench.plain_environment import wrapped
 from irisflow.bench.plain_replay import sample
 from irisflow.bench.workload import GAME, SEED, Workload
 from irisflow.envs.make import make_environment
-from irisflow.envs.vector import Environments, make_environments
+from irisflow.envs.serial import Environments
+from irisflow.envs.vector import make_environments
 from irisflow.evaluation.play import AgentPlayer
 from irisflow.training.checkpoint import Checkpoints
 from irisflow.training.device import computing_context
@@ -25,7 +26,6 @@ from irisflow.training.device import computing_context
 SEGMENTS, LENGTH = 64, 20  # of a sampled batch: IRIS's for the world model
 NUM_STEPS = 100  # in one environment
 NUM_GAMES, NUM_TEST_STEPS = 8, 10  # of evaluation
-MOST_PROCESSES = 8
 STEP_BYTES = 8 + 4 + 1 + 1  # action, reward, end, mask of a sampled step
 DIGEST = "0" * 16
 
@@ -73,11 +73,11 @@ def environment(workload: Workload) -> Iterator[Phase]:
 
 @contextmanager
 def environment_processes(workload: Workload) -> Iterator[Phase]:
-    """Steps of several test environments in processes of their own; plainly, of one stack of wrappers, as many.
+    """Steps of 8 test environments in a process on each core; plainly, of one stack of wrappers, as many.
 
     Test games: one that is over starts anew with a seed of its own, in both ways, which loads the cartridge again.
     """
-    num = min(MOST_PROCESSES, max(2, num_cores()))
+    num = NUM_GAMES
     settings = workload.settings.env.test
     fast, slow = _Games(make_environments(settings, num, parallel=True)), _Game(wrapped(GAME, settings))
     try:
@@ -86,7 +86,7 @@ def environment_processes(workload: Workload) -> Iterator[Phase]:
             "step",
             num * NUM_STEPS,
             plain=lambda: slow.play(num * NUM_STEPS, is_seeded=True),
-            sizes={"processes": num},
+            sizes={"environments": num, "processes": min(num, num_cores())},
         )
     finally:
         fast.environments.close()

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from irisflow import faults, interruption
 from irisflow.behaviour.actor_critics.base import PolicyState
 from irisflow.behaviour.agent import Agent
-from irisflow.envs.vector import Environments, VectorStep, make_environments
+from irisflow.envs.serial import Environments, VectorStep
+from irisflow.envs.vector import make_environments
 from irisflow.progress import progress
 from irisflow.randomness import derived_seed, numpy_stream
 from irisflow.records import Episode
