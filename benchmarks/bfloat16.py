@@ -17,6 +17,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from irisflow import provenance
 from irisflow.bench.workload import Request, Workload
@@ -93,15 +94,21 @@ def trained(options: argparse.Namespace, precision: str, seed: int) -> list[Upda
 def table(rows: list[Update]) -> str:
     """Return the means of the last updates and the medians of the times, as a Markdown table."""
     lines = [
-        f"| part | float32, last {LAST} | bfloat16 | difference | between seeds, float32 | time, bfloat16 / float32 |",
+        f"| part | float32, last {LAST}: seeds 0, 1 | bfloat16: seeds 0, 1 | difference | between seeds"
+        " | time, bfloat16 / float32 |",
         "|---|---|---|---|---|---|",
     ]
     for part in PARTS:
-        full, half, other = (mean_loss(rows, part, *run) for run in RUNS[:3])
+        full, half = (
+            [mean_loss(rows, part, precision, seed) for seed in (0, 1)]
+            for precision in ("float32", "bfloat16")
+        )
         ratio = seconds(rows, part, "bfloat16") / seconds(rows, part, "float32")
-        relative, spread = (100 * (value - full) / abs(full) for value in (half, other))
+        differences = [100 * (there - here) / abs(here) for here, there in zip(full, half, strict=True)]
+        spread = 100 * (full[1] - full[0]) / abs(full[0])
         lines.append(
-            f"| {part} | {full:.4f} | {half:.4f} | {relative:+.2f} % | {spread:+.2f} % | {ratio:.2f} |"
+            f"| {part} | {full[0]:.4f}, {full[1]:.4f} | {half[0]:.4f}, {half[1]:.4f} | {differences[0]:+.1f} %,"
+            f" {differences[1]:+.1f} % | {spread:+.1f} % | {ratio:.2f} |"
         )
     return "\n".join(lines)
 
@@ -132,10 +139,12 @@ def draw(rows: list[Update], options: argparse.Namespace) -> None:
                 values = losses(rows, part, precision, seed)
                 axis.plot(values, dashes, color=colour, linewidth=1, label=f"{precision}, seed {seed}")
             axis.set(title=part.replace("_", " "), xlabel="update", ylabel="loss")
-        axes[0].set_yscale("log")
-        axes[1].set_yscale("log")
+        for axis in axes[:2]:
+            axis.set_yscale("log")
+            for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                ticks(FuncFormatter(lambda value, _: f"{value:g}"))
         axes[0].legend(fontsize=7)
-        about = f"scale {options.scale}, {options.updates} updates, {provenance.hardware().get('cpu', '')}"
+        about = f"scale {options.scale}, {options.updates} updates, {provenance.hardware()['processor']}"
         figure.suptitle(f"bfloat16 beside float32, {about}", fontsize=9)
         figure.savefig(FOLDER / f"{options.scale}.png", dpi=110)
         plt.close(figure)
