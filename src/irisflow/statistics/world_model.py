@@ -61,17 +61,19 @@ def read_world_model(paths: Iterable[Path]) -> pd.DataFrame:
 
 def table(rows: Iterable[Measured]) -> pd.DataFrame:
     """Return measurements with a row each and the columns of `Measured`; missing is what does not apply."""
-    return _typed(pd.DataFrame(list(rows), columns=list(Measured._fields)))
+    made = pd.DataFrame(list(rows), columns=list(Measured._fields))
+    kinds = {"seed": "int64", "env_step": "int64", "value": "float64", "n": "int64"}
+    return _typed(made.astype(kinds))
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:
-    kinds = dict.fromkeys(("context", "horizon", "of_class"), "Int64")
-    typed = rows.astype({**kinds, "seed": "int64", "env_step": "int64", "value": "float64", "n": "int64"})
-    names = {column: typed[column].astype("category") for column in TEXTS}
-    in_order = {
-        column: found.cat.set_categories(sorted(found.cat.categories)) for column, found in names.items()
-    }
-    return typed.assign(**in_order)
+    """Give names and what may be missing their types, in place."""
+    for column in ("context", "horizon", "of_class"):
+        rows[column] = rows[column].astype("Int64")
+    for column in TEXTS:
+        names = rows[column].astype("category")
+        rows[column] = names.cat.set_categories(sorted(names.cat.categories))
+    return rows
 
 
 def _read_at_once(files: Sequence[Path]) -> pd.DataFrame | None:
@@ -89,6 +91,7 @@ def _read_at_once(files: Sequence[Path]) -> pd.DataFrame | None:
                 dtype={
                     **dict.fromkeys(TEXTS, "category"),
                     **dict.fromkeys(("seed", "env_step", "n"), "int64"),
+                    "value": "float64",
                 },
                 keep_default_na=False,
                 na_values={column: [""] for column in ("context", "horizon", "of_class")},
