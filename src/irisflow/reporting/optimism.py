@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from irisflow.reporting.drawing import WIDTH, Drawing, Row, legend, name_rows
+from irisflow.reporting.drawing import WIDTH, Drawing, Row, legend, name_rows, score_text
 from irisflow.reporting.quality import Place, Quality, Record, quality_of
 from irisflow.reporting.style import INK, PALE, Look, Summary, each, inches, looks, number, plural, signed
 
 MODE = "own_policy"
+SCORE_TICKS = (-100, -10, -1, 0, 1, 10, 100, 1000)  # where scores lie far apart
 Styles = Mapping[str, Look]
 
 
@@ -94,7 +95,8 @@ def _reward_errors(
     if nothing:
         axes.plot(nothing["horizon"], nothing["mean"], color=INK, linewidth=0.9, linestyle=":")
         rows += _rows(place, "no reward ever", "reward error", nothing["horizon"], nothing["mean"])
-    _horizon_axes(axes, f"{place.label}: error of the sum of rewards")
+    _horizon_axes(axes, "error of the sum of rewards")
+    axes.set_ylabel(place.label)
     return rows
 
 
@@ -205,6 +207,9 @@ def draw_association(summary: Summary) -> Drawing:
     scores = np.array([run["score"] for run in found["runs"]])
     if np.abs(scores).max() > 5 * max(1.0, float(np.median(np.abs(scores)))):
         axes.set_yscale("symlog", linthresh=1)
+        axes.set_yticks([tick for tick in SCORE_TICKS if scores.min() <= tick <= scores.max()])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(score_text))
     axes.set(xlabel="PSNR of imagined frames, dB, mean over the horizon", ylabel="normalised score")
     axes.grid(visible=True)
     legend(figure, styles)
