@@ -332,8 +332,7 @@ def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[C
             cells += [{"text": "missing", "style": "bad"}, DASH]
         else:
             spread = f" ± {score(record['std'])}" if record["std"] is not None else ""
-            normalised: Cell = {"text": number(record["normalised"], 2), "style": "strong"}
-            cells += [f"{score(record['mean'])}{spread}", normalised]
+            cells += [f"{score(record['mean'])}{spread}", number(record["normalised"], 2)]
     return cells
 
 
