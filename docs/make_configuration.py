@@ -264,7 +264,8 @@ key, a value of another type or one out of range stops everything with one line,
 Which files are composed: `scale=`, `variant=`, `tokenizer=`, `world_model=`, `actor_critic=`, `initialization=`,
 `corpus=`, `recording=` and `env=` choose files of `params/`; `quantizer=`, `reconstruction=`, `backbone=`,
 `prediction=` and `reward=` change a part of the tokenizer or world model. (A changed tokenizer that is pretrained
-deserves a file and name of its own in `params/tokenizer/`: artefacts are addressed by that name, so variants that share it share its pretraining.)
+deserves a file and name of its own in `params/tokenizer/`: artefacts are addressed by that name, so
+variants that share it share its pretraining.)
 
 The columns: **`full`** is the value at scale `full`: IRIS's, apart from `common.device`, `wandb` and the default game;
 a name in *italics* is a key that IRIS does not have. **Stages** are those that are given the key: C `collect`,
