@@ -1,7 +1,5 @@
 """The report: `summary.pdf`, `summary.html`, `summary.json`, the figures, built from one summary, put in place at once."""
 
-# ruff: noqa: RUF001  (typographic signs in printed text)
-
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,37 +10,28 @@ from typing import Any
 import matplotlib
 import typst
 
-from irisflow.reporting import findings, quality_findings, tables
+from irisflow.reporting import findings, tables
 from irisflow.reporting.ablation import ablation_table, axes_of
 from irisflow.reporting.compact import cost_table_of, phases_table_of
 from irisflow.reporting.drawing import Drawing, save
 from irisflow.reporting.efficiency import targets_table
 from irisflow.reporting.figures import draw_all, marker_figure
-from irisflow.reporting.films import Film, film_picture, read_films, times_shown
+from irisflow.reporting.films import Film, read_films
+from irisflow.reporting.grids import film_grid, picture_grid
 from irisflow.reporting.interactive import tag
 from irisflow.reporting.latex import write_tables
 from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
-from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, read_reconstructions
+from irisflow.reporting.pictures import Reconstructions, mean_psnr, psnr, read_reconstructions
 from irisflow.reporting.published import drawn as published_rows
 from irisflow.reporting.published import published_table
-from irisflow.reporting.quality import Quality, quality_of
+from irisflow.reporting.quality import quality_of
 from irisflow.reporting.quality_tables import quality_tables
-from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks, number, variant_names
+from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks
 from irisflow.storage import compact_json, json_bytes
 
 TEMPLATE = Path(__file__).with_name("summary.typ")
-PAGE_WIDTH = 267.0
-FRAME_WIDTHS = {1: 14.2, 2: 14.2, 3: 14.2, 4: 12.6, 5: 12.6}  # three rows of pictures fit on a page
-SMALL_FRAME_WIDTH = 10.8  # of more pictures beside each other: four rows fit
-LARGEST_FRAME_WIDTH = 24.0
-LARGEST_FILM_FRAME_WIDTH = 20.0  # two strips fit on a page
 FEW_GAMES = 3
-MOST_PICTURES_ACROSS = 5
-MANY_PICTURES = 12
-MOST_SMALL_FRAMES = 320  # of all games and variants: more make the file large, and nobody looks at them
-MOST_FILMED_TWICE = 4  # variants; more are filmed once and set smaller
-MOST_FILMED_GAMES = 6
 Key = tuple[str, str, int]
 Block = dict[str, Any]
 
@@ -224,7 +213,7 @@ def _sections(
         yield _section("Learning curves, game by game", drawings, {"F7": curves["F7"]})
         yield {"title": "Scores per game", "blocks": scores}
         yield _section("Every seed", drawings, {"F8": ""})
-    yield {"title": "Reconstructions", "blocks": list(_picture_blocks(summary, pictures.frames, building))}
+    yield {"title": "Reconstructions", "blocks": [picture_grid(summary, pictures.frames, building)]}
     yield from _quality_sections(summary, drawings, pictures.films, building)
     if "F11" in drawings:
         yield _section("Training losses", drawings, {"F11": ""})
@@ -320,52 +309,6 @@ def _pair(title: str, drawings: Mapping[str, Drawing], identifiers: tuple[str, s
     return {"title": title, "blocks": [{"kind": "pair", "blocks": found}]}
 
 
-def _picture_blocks(
-    summary: Summary, frames: Mapping[Key, Reconstructions], building: Path
-) -> Iterator[Block]:
-    """Yield one grid: a row of pictures per game, a column per variant, the first seed of each."""
-    if not frames:
-        yield {"kind": "note", "id": "F9", "text": "No reconstructions were saved."}
-        return
-    names = variant_names(summary)
-    first = {(variant, game): seed for variant, game, seed in sorted(frames, reverse=True)}
-    games = [game for game in summary["study"]["games"] if any((name, game) in first for name in names)]
-    is_many = len(first) > min(MANY_PICTURES, 2 * min(len(names), MOST_PICTURES_ACROSS))
-    num_saved = max(len(found.originals) for found in frames.values())
-    most = max(2, min(5, MOST_SMALL_FRAMES // len(first))) if is_many else 8
-    across = int(PAGE_WIDTH / (most * SMALL_FRAME_WIDTH + 5)) if is_many else 0
-    num_columns = min(len(names), max(MOST_PICTURES_ACROSS, across))
-    small = FRAME_WIDTHS.get(num_columns, SMALL_FRAME_WIDTH)
-    num_shown = min(most, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
-    cells: list[dict[str, Any] | None] = []
-    for index, (name, game) in enumerate((name, game) for game in games for name in names):
-        cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
-        if (name, game) in first:
-            found = frames[name, game, first[name, game]]
-            path = building / "figures" / f"F9-{index + 1:03d}.png"
-            picture(found, num_shown=num_shown, magnification=1 if is_many else 4).save(path)
-            cell["path"] = f"/figures/{path.name}"
-            cell["num_shown"] = min(num_shown, len(found.originals))
-            cell["text"] = f"seed {first[name, game]}, PSNR {number(float(psnr(found).mean()), 1)} dB"
-        cells.append(cell)
-        if name == names[-1]:
-            cells += [None] * (-len(cells) % num_columns)  # the next game starts a row
-    yield {
-        "kind": "pictures",
-        "id": "F9",
-        "title": findings.reconstructions(mean_psnr(frames), names),
-        "caption": "Rows: original, reconstruction, four times |error|. Frames are 64 × 64 pixels, magnified"
-        " without"
-        " smoothing. PSNR:"
-        " mean over all saved frames, at most 60 dB.",
-        "num_columns": num_columns,
-        "frame_width": small
-        if is_many
-        else min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / num_shown),
-        "cells": cells,
-    }
-
-
 def _quality_sections(
     summary: Summary, drawings: Mapping[str, Drawing], films: Mapping[Key, list[Film]], building: Path
 ) -> Iterator[Block]:
@@ -381,7 +324,7 @@ def _quality_sections(
     yield _section("World model 2: prediction", drawings, dynamics or unpredicted)
     yield {
         "title": "World model 3: what it imagines",
-        "blocks": [_film_block(summary, quality_of(summary), films, building)],
+        "blocks": [film_grid(summary, quality_of(summary), films, building)],
     }
     yield {
         "title": "World model 4: rewards and ends",
@@ -389,54 +332,3 @@ def _quality_sections(
     }
     few = "A correlation needs eight runs, in games with four or more each."
     yield _section("World model 5: promises and scores", drawings, {"F22": unpredicted["F14"], "F23": few})
-
-
-def _film_block(summary: Summary, quality: Quality, films: Mapping[Key, list[Film]], building: Path) -> Block:
-    """Return film strips: for each game a row of starts, a column per variant, the first seed of each."""
-    first = {(variant, game): seed for variant, game, seed in sorted(films, reverse=True)}
-    games = [game for game in summary["study"]["games"] if any(game == found for _, found in first)]
-    if not games:
-        return {"kind": "note", "id": "F15", "text": "No film was saved."}
-    names = [name for name in variant_names(summary) if any(name == found for found, _ in first)]
-    is_many = len(names) > MOST_FILMED_TWICE
-    num_columns = min(4, -(-len(names) // 2)) if is_many else min(len(names), 2)
-    num_films = 2 if len(games) == 1 and not is_many else 1
-    cells: list[dict[str, Any] | None] = []
-    for game in games[:MOST_FILMED_GAMES]:
-        for index in range(num_films):
-            for name in names:
-                key = (name, game, first.get((name, game), -1))
-                cells.append(
-                    _film_cell(summary, key, films.get(key, [])[index:], len(cells), num_columns, building)
-                )
-            cells += [None] * (-len(cells) % num_columns)
-    shown = f" The first {MOST_FILMED_GAMES} of {len(games)} games." if len(games) > MOST_FILMED_GAMES else ""
-    return {
-        "kind": "pictures",
-        "id": "F15",
-        "title": quality_findings.films(quality),
-        "caption": "Rows: what really followed, what was imagined (drawn tokens), four times |difference|. t: frames"
-        f" after the last real one that the world model saw. Finished agents; magnified without smoothing.{shown}",
-        "num_columns": num_columns,
-        "cells": cells,
-    }
-
-
-def _film_cell(
-    summary: Summary, key: Key, films: list[Film], index: int, num_columns: int, building: Path
-) -> dict[str, Any]:
-    name, game, seed = key
-    cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
-    if not films:
-        return {**cell, "missing": "no film"}
-    times = times_shown(films[0], most={1: 9, 2: 7}.get(num_columns, 4))
-    path = building / "figures" / f"F15-{index + 1:03d}.png"
-    film_picture(films[0], times, magnification=2).save(path)
-    return {
-        **cell,
-        "path": f"/figures/{path.name}",
-        "num_shown": len(times),
-        "frame_width": min(LARGEST_FILM_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / len(times)),
-        "labels": [f"t = {time}" for time in times],
-        "text": f"seed {seed}",
-    }
