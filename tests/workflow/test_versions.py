@@ -69,7 +69,7 @@ def test_metrics_and_figures_of_two_commits_stand_beside_each_other(versioned: P
     path.unlink()
     path.write_text(json.dumps(metrics))
     found = json.loads(run(folder, "dvc", "metrics", "diff", "--json", check=True).stdout)
-    assert found["diff"]["reports/metrics.json"]["variants.iris.mean"]["diff"] == pytest.approx(0.25)
+    assert found["reports/metrics.json"]["variants.iris.mean"]["diff"] == pytest.approx(0.25)
     run(folder, "dvc", "plots", "diff", "HEAD", "--out", "plots", check=True)
     pictures = [picture.name for picture in (folder / "plots/static").iterdir()]
     assert any("F1.png" in name and "workspace" in name for name in pictures)

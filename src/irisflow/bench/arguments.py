@@ -28,7 +28,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--figure", type=Path, metavar="FILE", help="write the roofline picture: .png, .svg or .pdf"
     )
     command.add_argument(
-        "--check", action="store_true", help="fail if a fast way is not as much faster as it must be"
+        "--check",
+        action="store_true",
+        help="fail if a fast way is not as much faster as it must be; without --phases, measures those that have a bound",
     )
     command.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="compare two results instead of measuring"

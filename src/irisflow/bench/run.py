@@ -28,7 +28,7 @@ PROJECTED_ON_CPU = ("full",)  # scales whose epoch takes hours there
 
 def run(options: argparse.Namespace) -> None:
     """Do what the command line asks. Raises ConfigError for a wrong argument, SlowdownError where `--check` fails."""
-    names = chosen(options.phases)
+    names = chosen(options.phases or (list(bounds.BOUNDS) if options.check else []))
     if options.figure is not None:
         figure.check_name(options.figure)
     num_threads = num_cores() if options.threads is None else options.threads
