@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -36,6 +37,7 @@ def imported() -> dict[str, set[str]]:
     return {variant: set(modules) for variant, modules in found}
 
 
+@cache
 def used(variant: str) -> set[str]:
     """Return the modules of the parts that a variant names."""
     whole = params.settings_from(["scale=smoke", f"variant={variant}"])
