@@ -15,6 +15,7 @@ import json, os, sys
 from irisflow import params
 from irisflow.behaviour.agent import build_agent
 
+params.settings_from(["scale=smoke"])  # imports what composes, and no part
 for variant in json.loads(sys.argv[1]):
     sys.stdout.flush()
     if os.fork() == 0:
