@@ -174,6 +174,9 @@ def test_a_run_folder_gives_its_last_evaluation(tmp_path: Path) -> None:
     (tmp_path / "config/trainer.yaml").write_text("variant: {name: fsq}\n")
     (tmp_path / "evaluation/last.json").write_text(json.dumps({"game": "Pong", "seed": 3, "mean": -20.5}))
     assert read_source(tmp_path).means == {Run("fsq", "Pong", 3): -20.5}
+    (tmp_path / "evaluation/last.json").write_text(json.dumps({"game": "Pong", "seed": 3, "mean": 30}))
+    with pytest.raises(DataError, match="column score: found 30, allowed: -21 to 21 in Pong"):
+        read_source(tmp_path)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Categorical
 
-from irisflow.behaviour.returns import ReturnRange, lambda_returns
+from irisflow.behaviour.returns import ReturnRange, before_end, lambda_returns
 from irisflow.records import Loss, Rollout
 
 Steps = Float[Tensor, "batch steps"]
@@ -35,7 +35,8 @@ def actor_critic_loss(
     policy = Categorical(logits=rollout.logits[:, :-1], validate_args=False)
     log_probabilities = policy.log_prob(rollout.actions[:, :-1])  # type: ignore[no-untyped-call]
     entropies = policy.entropy()  # type: ignore[no-untyped-call]
-    weights = _before_end(rollout) if mask_after_end else torch.ones_like(values)
+    ones = torch.ones_like(values)
+    weights = before_end(rollout.ends)[:, :-1].to(values.dtype) if mask_after_end else ones
     return Loss(
         {
             "actor": -_mean(log_probabilities * advantages, weights),
@@ -43,12 +44,6 @@ def actor_critic_loss(
             "entropy": -entropy_weight * _mean(entropies, weights),
         }
     )
-
-
-def _before_end(rollout: Rollout) -> Steps:
-    """Return 1 for the steps up to the first imagined end, the step that ended included, 0 after it."""
-    ended_before = rollout.ends.cumsum(dim=1) - rollout.ends.long()
-    return (ended_before[:, :-1] == 0).to(rollout.values.dtype)
 
 
 def _mean(values: Steps, weights: Steps) -> Float[Tensor, ""]:

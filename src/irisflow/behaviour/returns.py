@@ -28,6 +28,12 @@ def lambda_returns(
     return torch.stack(returns[::-1], dim=1)
 
 
+def before_end(ends: Bool[Tensor, "batch horizon"]) -> Float[Tensor, "batch horizon"]:
+    """Return 1 for the steps up to the first end, the step that ended included, 0 after it."""
+    ended_before = ends.cumsum(dim=1) - ends.long()
+    return (ended_before == 0).float()
+
+
 class ReturnRange:
     """How far apart large and small returns are: the 5th and the 95th percentile, averaged over updates.
 

@@ -85,7 +85,8 @@ def _known(name: str) -> dict[str, str]:
         content: Any = yaml.safe_load(_file(name).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         content = None
-    if not isinstance(content, dict) or content.get("policy") != "recorded":
+    is_import = isinstance(content, dict) and content.get("policy") == "recorded"
+    if not is_import or not isinstance(content.get("sha256"), dict):
         raise ConfigError(
             f"--name {name}: params/recording/{name}.yaml is no imported data set. Choose another name."
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.imagination import imagine, view_valid
+from irisflow.behaviour.returns import before_end
 from irisflow.evaluation.held_out import HeldOut
 from irisflow.evaluation.world_model_quality import Measurement
 from irisflow.records import Batch
@@ -78,7 +79,7 @@ def own_futures(
     discounts = gamma ** torch.arange(horizon + 1, device=starts.device)
     following = values[:, -1] * (steps[:, -1:] <= last).squeeze(1)
     return Futures(
-        imagined=signs_of(rollout.rewards).float() * _before_end(rollout.ends),
+        imagined=signs_of(rollout.rewards).float() * before_end(rollout.ends),
         real=real.float(),
         values=values[:, 0],
         targets=(real * discounts[:-1]).sum(dim=1) + discounts[-1] * following,
@@ -115,8 +116,3 @@ def _values(
     state = agent.actor_critic.burn_in(seen, past.mask[:, :-1])
     views = view_valid(agent, played.tokens[steps], torch.ones_like(steps, dtype=torch.bool))
     return agent.actor_critic.sequence(views, state)[1].float()
-
-
-def _before_end(ends: Tensor) -> Float[Tensor, "starts horizon"]:
-    """Return 1 up to the step of the first end, which still has its reward, and 0 after it."""
-    return ((ends.long().cumsum(dim=1) - ends.long()) == 0).float()

@@ -89,7 +89,7 @@ def draw_front(summary: Summary) -> Drawing:
     )
     for (x, y), (next_x, next_y) in pairwise(front):
         axes.plot([x, next_x, next_x], [y, y, next_y], color=INK, linewidth=0.8, linestyle="--", zorder=1)
-    axes.set(xlabel=f"{unit} of training, mean over the runs", ylabel="normalised score, IQM")
+    axes.set(xlabel=f"{unit} of training, mean over the runs", ylabel="IQM")
     axes.margins(x=0.12, y=0.12)
     axes.grid(visible=True)
     hollow = Line2D([], [], color=PALE, marker="o", markerfacecolor="white", linestyle="none")
@@ -152,7 +152,7 @@ def draw_spending(summary: Summary) -> Drawing:
         banded_line(clock, _column(points, "seconds") / seconds, points, styles[name], marker_every=1)
         banded_line(updates, _column(points, "updates"), points, styles[name], marker_every=1)
         rows += [{"variant": name, **point} for point in points]
-    clock.set(xlabel=f"{unit} of training", ylabel="normalised score, IQM")
+    clock.set(xlabel=f"{unit} of training", ylabel="IQM")
     updates.set_xlabel("updates of all parts")
     updates.xaxis.set_major_formatter(FuncFormatter(steps_text))
     for axes in (clock, updates):

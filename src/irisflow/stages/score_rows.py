@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from irisflow.games import TOY
 from irisflow.stages.request import RunRequest
-from irisflow.statistics.episode_score import EpisodeScore, to_csv
-
-RANDOM_PLAY = "random"  # the arm of a request without a variant
+from irisflow.statistics.episode_score import RANDOM_PLAY, EpisodeScore, to_csv
 
 
 @dataclass(frozen=True)

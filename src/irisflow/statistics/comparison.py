@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 from irisflow.errors import ConfigError, DataError, nearest
 from irisflow.statistics.episode_score import EpisodeScore
-from irisflow.statistics.scores import Run
-from irisflow.statistics.sources import RANDOM_PLAY, Source
+from irisflow.statistics.scores import PROTOCOL, Run
+from irisflow.statistics.sources import Source
 from irisflow.statistics.study import StudyDescription, VariantDescription
 
-PROTOCOL = ("temperature", "epsilon", "sticky", "full_action_set")
 IRIS = "iris"
 SMALLEST_FIRST = ("smoke", "quick")  # the least of the scales is what the comparison is worth
 
@@ -198,7 +197,7 @@ def _baseline(sources: Sequence[Source], variants: Sequence[str]) -> str:
 def _random_play(sources: Sequence[Source], games: Sequence[str]) -> list[EpisodeScore]:
     """Return random play's episodes, of each run of it once: studies share them."""
     found = {
-        (row.game, row.seed, row.episode): row._replace(variant=RANDOM_PLAY)
+        (row.game, row.seed, row.episode): row
         for source in sources
         for row in source.random_play
         if row.game in games

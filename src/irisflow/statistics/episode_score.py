@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterable
 from typing import NamedTuple
 
+RANDOM_PLAY = "random"  # the variant of random play's scores
+
 
 class EpisodeScore(NamedTuple):
     """One evaluation episode.

@@ -28,6 +28,7 @@ class Run(NamedTuple):
 
 
 SPLITS = ("final", "curve")
+PROTOCOL = ("temperature", "epsilon", "sticky", "full_action_set")  # how a game is played to score an agent
 Place = tuple[Path, int]
 
 
@@ -217,7 +218,7 @@ def _check_protocol(placed: Iterable[tuple[Place, EpisodeScore]]) -> None:
     expected: dict[tuple[str, str], object] = {}
     for place, row in placed:
         if row.split == "final":
-            for column in ("temperature", "epsilon", "sticky", "full_action_set"):
+            for column in PROTOCOL:
                 value = getattr(row, column)
                 if expected.setdefault((row.game, column), value) != value:
                     raise _error(

@@ -8,13 +8,15 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from irisflow import games
 from irisflow.errors import ConfigError, DataError, nearest
-from irisflow.statistics.episode_score import COLUMNS, EpisodeScore
+from irisflow.statistics.episode_score import COLUMNS, RANDOM_PLAY, EpisodeScore
 from irisflow.statistics.reference import possible_range
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.storage import open_artefact, verify
@@ -22,7 +24,6 @@ from irisflow.storage import open_artefact, verify
 RUN_COLUMNS = ("variant", "game", "seed", "score")
 PUBLISHED_COLUMNS = ("game", "algorithm", "run", "score", "source")
 MEAN = "mean"  # stands in a published file's column `run` where only the mean of runs is known
-RANDOM_PLAY = "random"  # the variant of random play's scores
 LONGEST_NAME = 60
 FORMATS = (
     "a study's folder, a folder with scores.csv in or under it, a run folder (with evaluation/last.json), a .csv file of"
@@ -101,8 +102,6 @@ def _of_folder(place: Path, label: str) -> Source:
 
 def _of_run_folder(place: Path, label: str) -> Source:
     """Return the last evaluation of a run by hand."""
-    import yaml
-
     file = place / "evaluation" / "last.json"
     if not file.is_file():
         raise ConfigError(
@@ -111,11 +110,10 @@ def _of_run_folder(place: Path, label: str) -> Source:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         trainer = yaml.safe_load((place / "config/trainer.yaml").read_text(encoding="utf-8"))
-        run = Run(str(trainer["variant"]["name"]), str(found["game"]), int(found["seed"]))
-        score = float(found["mean"])
+        cells = [str(trainer["variant"]["name"]), *(str(found[key]) for key in ("game", "seed", "mean"))]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise DataError(f"{file}: cannot be read ({error}). Evaluate the run again.") from None
-    return _of_pairs(label, file, iter([(str(file), run, score)]))
+    return _of_pairs(label, file, iter([(str(file), *_checked(str(file), *cells))]))
 
 
 def _of_csv(place: Path, label: str) -> Source:
@@ -129,12 +127,10 @@ def _of_csv(place: Path, label: str) -> Source:
     for columns, read in ((RUN_COLUMNS, _run_row), (PUBLISHED_COLUMNS, _published_row)):
         if sorted(header) == sorted(columns):
             found = _of_pairs(label, place, _from_csv(place, rows, header, read))
-            means = (
-                sorted({row[header.index("algorithm")] for row in rows[1:] if row and MEAN in row})
-                if ("algorithm" in header)
-                else []
-            )
-            return Source(label, means=found.means, files=(place,), skipped=tuple(means))
+            skipped = {
+                row[header.index("algorithm")] for row in rows[1:] if read is _published_row and MEAN in row
+            }
+            return replace(found, skipped=tuple(sorted(skipped)))
     known = {*RUN_COLUMNS, *PUBLISHED_COLUMNS, *COLUMNS}
     strange = next((column for column in header if column not in known), "")
     raise DataError(

@@ -24,7 +24,7 @@ from irisflow.statistics.power import seeds_for_power
 from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.ranks import rank_summary
 from irisflow.statistics.reference import Reference, published, reference
-from irisflow.statistics.scores import Run, curve_means, run_means, score_matrix
+from irisflow.statistics.scores import PROTOCOL, Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
 from irisflow.statistics.world_model import Confusions, table, world_model_summary
 
@@ -175,7 +175,7 @@ def _protocol(final: Sequence[EpisodeScore]) -> dict[str, Any]:
     ]
     if not counts:
         return {}
-    columns = ("temperature", "epsilon", "sticky", "full_action_set", "env_step", "pretraining_env_steps")
+    columns = (*PROTOCOL, "env_step", "pretraining_env_steps")
     return {
         "least_episodes": min(counts),
         "most_episodes": max(counts),
