@@ -4,27 +4,49 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from irisflow.world_model.linear import LEAST_WEIGHTS, MOST_ROWS, Linear
+from irisflow.world_model.linear import LEAST_PRODUCTS, LEAST_WEIGHTS, NUM_IMAGES, Linear, as_torch_does
+
+WIDTH = 256
+MANY = LEAST_PRODUCTS // (4 * WIDTH * WIDTH) // NUM_IMAGES * NUM_IMAGES + NUM_IMAGES
 
 
-@pytest.fixture
-def linear() -> Linear:
+@pytest.fixture(params=[True, False], ids=["bias", "no bias"])
+def linear(request: pytest.FixtureRequest) -> Linear:
     torch.manual_seed(0)
-    layer = Linear(256, 1024)
+    layer = Linear(WIDTH, 4 * WIDTH, bias=request.param)
     assert layer.weight.numel() >= LEAST_WEIGHTS
     return layer
 
 
-def plainly(layer: Linear, rows: torch.Tensor) -> torch.Tensor:
+def plainly(layer: Linear, rows: Tensor) -> Tensor:
     return nn.functional.linear(rows, layer.weight, layer.bias)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 256), (8, 1, 256), (3, 5, 256), (MOST_ROWS, 256), (MOST_ROWS + 1, 256)]
-)
+class Names(TorchDispatchMode):
+    """Notes the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.called.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def products(layer: Linear, rows: Tensor) -> set[str]:
+    """Return the operators that multiply."""
+    with Names() as names:
+        layer(rows)
+    known = ("_linear_pointwise", "convolution", "addmm", "mm", "linear")
+    return {kind for name in names.called for kind in known if f"{kind}." in name}
+
+
+@pytest.mark.parametrize("shape", [(1, WIDTH), (8, 1, WIDTH), (3, 5, WIDTH), (129, WIDTH), (MANY, WIDTH)])
 def test_rows_are_multiplied_as_torch_does(linear: Linear, shape: tuple[int, ...]) -> None:
     rows = torch.randn(shape)
     with torch.no_grad():
@@ -32,31 +54,56 @@ def test_rows_are_multiplied_as_torch_does(linear: Linear, shape: tuple[int, ...
         assert_close(linear(rows[..., :1, :]), plainly(linear, rows[..., :1, :]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(MANY, WIDTH), (4, MANY // 4, WIDTH), (MANY + 1, WIDTH), (8, WIDTH)])
+def test_gradients_are_torchs(linear: Linear, shape: tuple[int, ...]) -> None:
+    rows, upstream = torch.randn(shape, requires_grad=True), torch.randn(*shape[:-1], 4 * WIDTH)
+    wanted = [rows, *linear.parameters()]
+    outputs = [way(rows) for way in (linear, lambda rows: plainly(linear, rows))]
+    assert_close(*outputs, rtol=1e-5, atol=1e-5)
+    found, expected = (torch.autograd.grad(output, wanted, upstream) for output in outputs)
+    for ours, torchs in zip(found, expected, strict=True):
+        assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_which_way_is_taken(linear: Linear, num_threads: int) -> None:
+    """With gradient oneDNN convolves many rows; without, it multiplies; `as_torch_does` leaves all to torch."""
+    many, few = torch.randn(MANY, WIDTH), torch.randn(8, WIDTH)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        assert products(linear, many) == {"convolution"}
+        assert not products(linear, few) & {"convolution", "_linear_pointwise"}
+        with torch.no_grad():
+            assert products(linear, few) == products(linear, many) == {"_linear_pointwise"}, (
+                "lost: slower now"
+            )
+            with as_torch_does():
+                assert not products(linear, many) & {"convolution", "_linear_pointwise"}
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_weight_that_changed_in_place_or_was_loaded_is_seen(linear: Linear) -> None:
-    rows = torch.randn(8, 256)
+    rows = torch.randn(8, WIDTH)
     with torch.no_grad():
         linear(rows)
         linear.weight.mul_(2)
         assert_close(linear(rows), plainly(linear, rows), rtol=1e-5, atol=1e-5)
-        linear.load_state_dict(Linear(256, 1024).state_dict())
+        other = Linear(WIDTH, 4 * WIDTH, bias=linear.bias is not None).state_dict()
+        linear.load_state_dict(other)
         assert_close(linear(rows), plainly(linear, rows), rtol=1e-5, atol=1e-5)
-
-
-def test_the_packed_way_is_taken_for_few_rows_only_and_never_with_gradient(linear: Linear) -> None:
-    linear(torch.randn(8, 256)).sum().backward()
-    assert linear.weight.grad is not None and linear._packed is None
-    with torch.no_grad():
-        linear(torch.randn(MOST_ROWS + 1, 256))
-        assert linear._packed is None
-        linear(torch.randn(8, 256))
-    assert linear._packed is not None, "this torch has lost the operation: imagination on a CPU is slower now"
+        linear.weight.data = torch.randn_like(linear.weight)
+        assert_close(linear(rows), plainly(linear, rows), rtol=1e-5, atol=1e-4)
 
 
 def test_a_copy_has_weights_of_its_own(linear: Linear) -> None:
-    rows = torch.randn(8, 256)
+    rows = torch.randn(8, WIDTH)
     with torch.no_grad():
         before = linear(rows)
         other = copy.deepcopy(linear)
         other.weight.zero_()
-        assert_close(other(rows), other.bias.expand(8, -1))
+        assert_close(
+            other(rows), torch.zeros(8, 4 * WIDTH) if other.bias is None else other.bias.expand(8, -1)
+        )
         assert_close(linear(rows), before)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from irisflow.bench.roofline import Peaks
 from irisflow.bench.timing import Effort, Work, by_turns
+from irisflow.world_model.linear import Linear
 
 EFFORT = Effort(1.0, 3, 30)
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -57,7 +58,7 @@ def measure_peaks(device: torch.device) -> MachinePeaks:
         convolutions[width] = rates[layouts[width]]
     is_cuda = device.type == "cuda"
     return MachinePeaks(
-        matmul_rate(torch.float32, device),
+        max(matmul_rate(torch.float32, device), linear_rate(device)),
         convolutions,
         layouts,
         copy_rate(device),
@@ -71,6 +72,13 @@ def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
     left, right = torch.randn(2, side, side, device=device).to(dtype)
     out = torch.empty_like(left)
     return 2 * side**3 / _fastest(lambda: torch.mm(left, right, out=out), device)
+
+
+def linear_rate(device: torch.device) -> float:
+    """Return FLOP/s of the same product in the world model's Linear, which a CPU computes by oneDNN."""
+    side = MATMUL_SIDE[device.type]
+    layer, rows = Linear(side, side, bias=False).to(device), torch.randn(side, side, device=device)
+    return 2 * side**3 / _fastest(lambda: layer(rows), device)
 
 
 def convolution_rate(width: int, layout: torch.memory_format, device: torch.device) -> float:

@@ -23,6 +23,7 @@ from irisflow.records import Batch, Loss, Rollout, TokenBatch
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.training.losses import frames_of, sample_rule
 from irisflow.world_model.backbones.base import Memory
+from irisflow.world_model.linear import as_torch_does
 from irisflow.world_model.prediction.autoregressive import Autoregressive
 from irisflow.world_model.world_model import State, WorldModel
 
@@ -44,6 +45,7 @@ def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     return plain
 
 
+@as_torch_does()
 def imagine(agent: Agent, batch: Batch, *, horizon: int, generator: torch.Generator) -> Rollout:
     """Return what `behaviour.imagination.imagine` returns, computed as IRIS's text says.
 
@@ -173,6 +175,7 @@ def world_model_loss(agent: Agent, source: Source, settings: schema.Settings) ->
     training = settings.training
     num, length = training.world_model.batch_num_samples, settings.common.sequence_length
 
+    @as_torch_does()
     def loss() -> Loss:
         batch = source.batch(num, length, anchor="start", training=training)
         tokens = agent.tokenizer.encode(batch.frames)

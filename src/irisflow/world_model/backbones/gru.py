@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from irisflow.world_model.backbones._settings import check_causal, hidden_dim
 from irisflow.world_model.backbones.base import Branches, Sequence
+from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 LEAST = {"num_layers": 1, "embed_dim": 1, "hidden_multiple": 0, "embed_pdrop": 0, "resid_pdrop": 0}
@@ -54,7 +55,7 @@ class Block(nn.Module):
         hidden = hidden_dim(config.embed_dim, config.hidden_multiple)
         self.norm = nn.LayerNorm(config.embed_dim)
         self.gru = nn.GRU(config.embed_dim, hidden, batch_first=True)
-        self.out = nn.Linear(hidden, config.embed_dim)
+        self.out = Linear(hidden, config.embed_dim)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Outputs, state: State | None) -> tuple[Outputs, Float[Tensor, "rows tokens hidden"]]:

@@ -22,6 +22,7 @@ from irisflow.world_model.backbones.base import (
     branched_visibility,
     split_branches,
 )
+from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 NORM_EPSILON = 1e-5  # as in Llama 2 and 3
@@ -120,8 +121,8 @@ class GroupedAttention(nn.Module):
         self.head_dim = config.embed_dim // config.num_heads
         self.pdrop = config.attn_pdrop
         num_all = config.num_heads + 2 * config.num_kv_heads
-        self.qkv = nn.Linear(config.embed_dim, num_all * self.head_dim, bias=False)
-        self.out = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
+        self.qkv = Linear(config.embed_dim, num_all * self.head_dim, bias=False)
+        self.out = Linear(config.embed_dim, config.embed_dim, bias=False)
 
     def forward(
         self,
@@ -184,8 +185,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate_up = Linear(width, 2 * hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False)
 
     def forward(self, x: Sequence) -> Sequence:
         """Return the perceptron's output at each position."""

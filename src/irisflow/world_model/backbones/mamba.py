@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import Branches, Sequence
+from irisflow.world_model.linear import Linear
 
 LEAST = {
     "num_layers": 1,
@@ -281,13 +282,13 @@ class Mixer(nn.Module):
         self.d_state = config.d_state
         self.dt_rank = config.dt_rank or math.ceil(config.embed_dim / 16)
         self.tail_length = config.d_conv - 1
-        self.in_proj = nn.Linear(config.embed_dim, 2 * inner, bias=False)
+        self.in_proj = Linear(config.embed_dim, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, config.d_conv, groups=inner)
-        self.x_proj = nn.Linear(inner, self.dt_rank + 2 * self.d_state, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, inner)
+        self.x_proj = Linear(inner, self.dt_rank + 2 * self.d_state, bias=False)
+        self.dt_proj = Linear(self.dt_rank, inner)
         self.A_log = nn.Parameter(torch.arange(1.0, self.d_state + 1).log().repeat(inner, 1))  # S4D-real
         self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = nn.Linear(inner, config.embed_dim, bias=False)
+        self.out_proj = Linear(inner, config.embed_dim, bias=False)
         self._initialise(depth)
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from irisflow.world_model.backbones.base import (
     branched_visibility,
     split_branches,
 )
+from irisflow.world_model.linear import Linear
 
 LEAST = {
     "num_layers": 1,
@@ -156,12 +157,12 @@ class Retention(nn.Module):
         super().__init__()
         width, wide = config.embed_dim, WIDTH_FACTOR * config.embed_dim
         self.num_heads = config.num_heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, wide, bias=False)
-        self.gate = nn.Linear(width, wide, bias=False)
+        self.query = Linear(width, width, bias=False)
+        self.key = Linear(width, width, bias=False)
+        self.value = Linear(width, wide, bias=False)
+        self.gate = Linear(width, wide, bias=False)
         self.norm = nn.GroupNorm(config.num_heads, wide, eps=1e-6)
-        self.out = nn.Linear(wide, width, bias=False)
+        self.out = Linear(wide, width, bias=False)
 
     def forward(
         self, x: Sequence, timing: Timing, log_gamma: Float[Tensor, " heads"], state: State | None
@@ -199,8 +200,8 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.retention = Retention(config)
         self.norm2 = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, wide, bias=False)
-        self.narrow = nn.Linear(wide, width, bias=False)
+        self.widen = Linear(width, wide, bias=False)
+        self.narrow = Linear(wide, width, bias=False)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(

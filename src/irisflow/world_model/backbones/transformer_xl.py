@@ -17,6 +17,7 @@ from irisflow.world_model.backbones.base import (
     branched_positions,
     split_branches,
 )
+from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 LEAST = {
@@ -110,9 +111,9 @@ class RelativeAttention(nn.Module):
         self.num_heads = config.num_heads
         self.pdrop = config.attn_pdrop
         self.scale = (config.embed_dim // config.num_heads) ** -0.5
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=False)
-        self.relative = nn.Linear(config.embed_dim, config.embed_dim, bias=False)  # W_kR of the paper
-        self.out = nn.Linear(config.embed_dim, config.embed_dim, bias=False)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim, bias=False)
+        self.relative = Linear(config.embed_dim, config.embed_dim, bias=False)  # W_kR of the paper
+        self.out = Linear(config.embed_dim, config.embed_dim, bias=False)
 
     def forward(
         self, x: Sequence, biases: Tensor, sight: Sight, past: LayerMemory | None, start: int
@@ -171,7 +172,7 @@ class Block(nn.Module):
         width, hidden = config.embed_dim, hidden_dim(config.embed_dim, config.hidden_multiple)
         self.attention = RelativeAttention(config)
         self.norm1 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(Linear(width, hidden), nn.ReLU(), Linear(hidden, width))
         self.norm2 = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.resid_pdrop)
 

@@ -18,6 +18,7 @@ from irisflow.errors import ConfigError
 from irisflow.randomness import Source, exponential_like, sample_categorical
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
+from irisflow.world_model.linear import Linear
 from irisflow.world_model.prediction.base import Blocks, Pass, mean_cross_entropy
 from irisflow.world_model.weights import initialise
 
@@ -86,10 +87,10 @@ class Masked(nn.Module):
         self.norm = nn.LayerNorm(
             embed_dim
         )  # tokens count as much as the backbone's output, whose size is about 1
-        self.mixer = nn.Linear(2 * embed_dim, embed_dim)
+        self.mixer = Linear(2 * embed_dim, embed_dim)
         self.layers = nn.ModuleList(_layer(config, embed_dim) for _ in range(config.num_layers))
         self.readout = nn.Sequential(
-            nn.LayerNorm(embed_dim), nn.Linear(embed_dim, embed_dim), nn.GELU(), nn.LayerNorm(embed_dim)
+            nn.LayerNorm(embed_dim), Linear(embed_dim, embed_dim), nn.GELU(), nn.LayerNorm(embed_dim)
         )
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.tokens.apply(initialise)
