@@ -65,7 +65,7 @@ def test_files_that_are_joined_read_as_one_and_a_fault_is_found_row_by_row_and_a
     rows = synthetic.world_model_of(replace(STUDY, games=("Pong",)))
     of_seed = [[row for row in rows if row.seed == seed] for seed in STUDY.seeds]
     paths = [write(tmp_path / f"{seed}.csv", found) for seed, found in enumerate(of_seed)]
-    (tmp_path / "all.csv").write_text(join_csv(paths))
+    (tmp_path / "all.csv").write_bytes(join_csv(paths))
     pd.testing.assert_frame_equal(read_world_model([tmp_path / "all.csv"]), read_world_model(paths))
     at_once, one_by_one = _read_at_once(paths), _read_row_by_row(paths)
     assert at_once is not None

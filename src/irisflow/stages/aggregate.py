@@ -1,6 +1,8 @@
 """Stage `aggregate`: every number of the report, from the scores of a study's runs."""
 
-from irisflow import compositions, params, paths, provenance
+from concurrent.futures import ThreadPoolExecutor
+
+from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.configuration import changed_keys
 from irisflow.statistics.episode_score import to_csv
@@ -21,18 +23,22 @@ def run(request: StudyRequest) -> None:
     request.check_inputs(plan.records)
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
-    scores, random_play = read_scores(agents), read_scores(played)
-    folders = {Run(*run[1:]): paths.agent(*run) for run in plan.runs}
-    metrics = {run: read_metrics(folder / "metrics.jsonl") for run, folder in folders.items()}
-    timings = {run: read_timings(folder / "timings.jsonl") for run, folder in folders.items()}
     measurements = [file for file in plan.measurements if file.name == "world_model.csv"]
-    confusions = {
-        Run(variant, game, seed): read_confusion(
-            paths.world_model_quality(scale, variant, game, seed) / "confusion.json"
-        )
-        for scale, variant, game, seed in plan.runs
-        if plan.measurements
-    }
+    folders = {Run(*run[1:]): paths.agent(*run) for run in plan.runs}
+    with ThreadPoolExecutor(
+        1
+    ) as beside:  # of a large study these are millions of rows, parsed outside Python's lock
+        measured = beside.submit(read_world_model, measurements)
+        scores, random_play = read_scores(agents), read_scores(played)
+        metrics = {run: read_metrics(folder / "metrics.jsonl") for run, folder in folders.items()}
+        timings = {run: read_timings(folder / "timings.jsonl") for run, folder in folders.items()}
+        confusions = {
+            Run(variant, game, seed): read_confusion(
+                paths.world_model_quality(scale, variant, game, seed) / "confusion.json"
+            )
+            for scale, variant, game, seed in plan.runs
+            if plan.measurements
+        }
     summary = summarise(
         describe(study),
         scores,
@@ -42,13 +48,13 @@ def run(request: StudyRequest) -> None:
         metrics=metrics,
         timings=timings,
         random_play=random_play,
-        world_model=read_world_model(measurements),
+        world_model=measured.result(),
         confusions=confusions,
     )
     source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
-        "world_model.csv": join_csv(measurements).encode(),
+        "world_model.csv": join_csv(measurements),
         "summary.json": compact_json(summary),
         "provenance.json": json_bytes(source),
     }
@@ -59,28 +65,23 @@ def run(request: StudyRequest) -> None:
 
 def describe(study: Study) -> StudyDescription:
     """Return what the report is told about a study."""
-    composed = {name: params.compose(study.choice(name)) for name in study.variants}
+    composed = {name: compositions.values(study.choice(name)) for name in study.variants}
     baseline = composed[study.baseline]
     return StudyDescription(
         name=study.name,
         title=study.title,
         scale=study.scale,
-        scale_note=baseline.scale["note"],
+        scale_note=baseline["scale"]["note"],
         games=tuple(study.games),
         variants=tuple(
             VariantDescription(
-                name,
-                settings.variant["question"],
-                settings.variant["axis"],
-                changed_keys(
-                    compositions.values(study.choice(study.baseline)), compositions.values(study.choice(name))
-                ),
+                name, values["variant"]["question"], values["variant"]["axis"], changed_keys(baseline, values)
             )
-            for name, settings in composed.items()
+            for name, values in composed.items()
         ),
         baseline=study.baseline,
         seeds=tuple(study.seeds),
-        num_evaluation_episodes=baseline.evaluation.final.num_episodes,
+        num_evaluation_episodes=baseline["evaluation"]["final"]["num_episodes"],
         bootstrap_reps=study.statistics.bootstrap_reps,
         full_protocol=study.scale == "full" and not study.overrides,
     )

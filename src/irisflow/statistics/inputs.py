@@ -77,15 +77,17 @@ def _epochs(path: Path, wanted: Iterable[str]) -> list[dict[str, float]]:
         row = _parsed(path, line, f", row {row_number}")
         for key in wanted:
             _check_kind(f"{path}, row {row_number}", row, key, (int,))
-        rows.append({key: _finite(path, row_number, row[key]) for key in row if isinstance(row[key], NUMBER)})
+        rows.append(_numbers(f"{path}, row {row_number}", row))
     return rows
 
 
-def _finite(path: Path, row_number: int, value: float) -> float:
+def _numbers(where: str, row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what is a number in a row. Raises DataError if one is not finite."""
     with suppress(OverflowError):
-        if math.isfinite(value):
-            return float(value)
-    raise DataError(f"{path}, row {row_number}: a number is too large or not finite. Run its stage again.")
+        numbers = {key: float(value) for key, value in row.items() if isinstance(value, NUMBER)}
+        if all(map(math.isfinite, numbers.values())):
+            return numbers
+    raise DataError(f"{where}: a number is too large or not finite. Run its stage again.")
 
 
 def _checked(path: Path, kinds: Kinds) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ def _parse_row(place: Place, header: list[str], cells: list[str]) -> EpisodeScor
     values: dict[str, Any] = {}
     for column, cell in zip(header, cells, strict=True):
         try:
-            values[column] = PARSERS[column](cell.strip())
+            values[column] = _parsed(column, cell)
         except ValueError as error:
             raise _error(place, column, cell, str(error)) from None
     episode = EpisodeScore(**values)
@@ -123,6 +124,11 @@ def _parse_row(place: Place, header: list[str], cells: list[str]) -> EpisodeScor
             place, "return_raw", episode.return_raw, f"{bounds[0]:g} to {bounds[1]:g} in {episode.game}"
         )
     return episode
+
+
+@lru_cache(2**12)  # a study has a hundred thousand rows, and few values in most of their columns
+def _parsed(column: str, cell: str) -> object:
+    return PARSERS[column](cell.strip())
 
 
 def _error(place: Place, column: str, found: object, allowed: str) -> DataError:

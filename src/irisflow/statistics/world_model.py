@@ -81,12 +81,12 @@ def _read_at_once(files: Sequence[Path]) -> pd.DataFrame | None:
 
     A large study has more than a million rows. What is wrong, and where, is found row by row.
     """
-    if any(_text(file).partition("\n")[0] != HEADER for file in files):
+    if any(_bytes(file).partition(b"\n")[0] != HEADER.encode() for file in files):
         return None
     try:
         rows = _typed(
             pd.read_csv(
-                io.StringIO("".join(map(_body, files))),
+                io.BytesIO(b"".join(map(_body, files))),
                 names=list(Measured._fields),
                 dtype={
                     **dict.fromkeys(TEXTS, "category"),
@@ -122,15 +122,15 @@ def _read_row_by_row(files: Sequence[Path]) -> pd.DataFrame:
     return table(row for _, row in placed)
 
 
-def join_csv(paths: Iterable[Path]) -> str:
-    """Return one CSV text of all files, which `read_world_model` has found sound."""
-    return "".join([HEADER, "\n", *(_body(file) for file in sorted(paths))])
+def join_csv(paths: Iterable[Path]) -> bytes:
+    """Return one CSV file of all, which `read_world_model` has found sound."""
+    return b"".join([HEADER.encode(), b"\n", *(_body(file) for file in sorted(paths))])
 
 
-def _body(path: Path) -> str:
+def _body(path: Path) -> bytes:
     """Return a file's rows, whatever its first line says."""
-    body = _text(path).partition("\n")[2]
-    return body if body.endswith("\n") or not body else f"{body}\n"
+    body = _bytes(path).partition(b"\n")[2]
+    return body if body.endswith(b"\n") or not body else body + b"\n"
 
 
 def read_confusion(path: Path) -> Confusions:
@@ -214,10 +214,17 @@ def _curves(points: Iterable[Mapping[str, Any]], key: Sequence[str]) -> list[dic
     return curves
 
 
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return _bytes(path).decode()
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
 
 
