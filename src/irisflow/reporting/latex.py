@@ -1,4 +1,4 @@
-"""The report's tables as LaTeX, ready to `\\input`. They need the package booktabs."""
+"""The report's tables as LaTeX, ready to `\\input`. They need the packages booktabs and graphicx."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +14,8 @@ SPECIAL = {
     "\N{MIDDLE DOT}": r"$\cdot$", "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}", "\N{NO-BREAK SPACE}": "~", "\n": " ",
     "\N{ZERO WIDTH SPACE}": "", '"': "''",
 }  # fmt: skip
+FITTING = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
+LONGEST = 40  # letters of a cell that stays on one line
 STYLES = {"strong": r"\textbf{%s}", "good": r"\textbf{%s}", "bad": r"\textit{%s}"}
 
 
@@ -30,25 +32,36 @@ def write_tables(sections: Iterable[Mapping[str, Any]], folder: Path) -> None:
 
 def latex(block: Mapping[str, Any]) -> str:
     """Return a table block as a `table` with caption and label `tab:ID`."""
-    columns = "".join("l" if column["align"] == "left" else "r" for column in block["columns"])
+    columns = "".join(_column(block, index) for index in range(len(block["columns"])))
     heads = " & ".join(escaped(column["title"]) for column in block["columns"])
     caption = f"{escaped(block['title'])}. {escaped(block['caption'])}".strip()
     lines = [
-        "% needs \\usepackage{booktabs}; in \\resizebox{\\textwidth}{!}{...} where it is too wide",
+        r"% needs \usepackage{booktabs, graphicx}; smaller where it would be too wide",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{caption}}}",
         rf"\label{{tab:{block['id']}}}",
+        rf"\resizebox{{{FITTING}}}{{!}}{{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         rf"{heads} \\",
         r"\midrule",
         *_rows(block),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _column(block: Mapping[str, Any], index: int) -> str:
+    """Return how LaTeX sets a column: sentences wrap."""
+    if block["columns"][index]["align"] != "left":
+        return "r"
+    texts = [row[index] if isinstance(row[index], str) else row[index]["text"] for row in block["rows"]]
+    words = [word for text in texts for word in text.split()]
+    has_sentences = max(map(len, texts), default=0) > LONGEST and max(map(len, words)) <= LONGEST // 2
+    return "p{4cm}" if has_sentences else "l"
 
 
 def escaped(text: str) -> str:
