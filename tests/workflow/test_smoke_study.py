@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pypdf import PdfReader
 from irisflow import params, paths
 from irisflow.params import Choice
 from irisflow.storage import MANIFEST, open_artefact
-from workspace import git
+from workspace import REPORT, git, snakemake
 
 pytestmark = pytest.mark.slow
 GAMES, VARIANTS = ("Catch", "Pong"), ("iris", "iris_pretrained")
@@ -96,3 +97,14 @@ def test_nothing_is_left_to_resume(smoke_run: Path) -> None:
 
 def test_git_sees_no_artefact(smoke_run: Path) -> None:
     assert git(smoke_run, "status", "--porcelain") == ""
+
+
+def test_snakemake_packs_the_report_by_category_with_captions(finished: Path) -> None:
+    """As the README says it: without `--cores`, since no job runs."""
+    snakemake(finished, REPORT, "--report", "packed.zip", check=True)
+    with zipfile.ZipFile(finished / "packed.zip") as packed:
+        names = {Path(name).name for name in packed.namelist()}
+        page = packed.read("report/report.html").decode()
+    assert {"summary.pdf", "summary.html", "F1.svg"} <= names
+    assert '"Figures"' in page and '"The report"' in page
+    assert "docs/report.md" in page, "the caption of the figures"

@@ -16,6 +16,8 @@ for variable, first in (
         [str(first), os.environ.get(variable, "")]
     ).rstrip(os.pathsep)
 
+from snakemake.exceptions import WorkflowError  # noqa: E402
+
 from irisflow import params, paths  # noqa: E402
 from irisflow.errors import IrisflowError  # noqa: E402
 from irisflow.params import Choice  # noqa: E402
@@ -43,7 +45,11 @@ RECORDINGS, PRETRAINED, AGENTS, SCORES, MEASUREMENTS = (
 # `--cores 8` on two cores must not start eight jobs that fight over them: a job claims its share of what was given for
 # each thread that it computes with, so that no more run at once than there are real cores for.
 USABLE_CORES = len(os.sched_getaffinity(0))
-JOB_CORES = max(1, -(-(workflow.cores or 1) // USABLE_CORES))
+try:
+    GIVEN_CORES = workflow.cores or 1
+except WorkflowError:  # `--report`, `--summary`, `--unlock`, ... run no job and may come without `--cores`
+    GIVEN_CORES = 1
+JOB_CORES = max(1, -(-GIVEN_CORES // USABLE_CORES))
 
 
 # Any one path component, so that a wrong name is refused by `named` with the nearest right ones, before it reaches a shell.
