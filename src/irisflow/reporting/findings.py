@@ -93,13 +93,20 @@ def _decided(record: Mapping[str, Any]) -> bool:
 def _found(
     groups: Mapping[str, list[str]], verdict: str, baseline: str, comparisons: Mapping[str, Any]
 ) -> list[str]:
-    """Return a sentence for each variant of a verdict, or one for all where these are many."""
+    """Return the sentence for the variants of a verdict, if any: with the numbers of each, unless they are many."""
     names = groups.get(verdict, [])
-    if len(names) <= MOST_TOLD:
+    if len(names) <= 1:
         return [_separated(name, baseline, comparisons[name]) for name in names]
-    return [
-        f"{_joined(names, 'and')} are {verdict} than {baseline} ({_largest_p(comparisons, names)}, Holm)."
-    ]
+    if len(names) > MOST_TOLD:
+        told, said = _joined(names, "and"), f"{_largest_p(comparisons, names)}, Holm"
+    else:
+        told = _joined([_with_numbers(name, comparisons[name]) for name in names], "and")
+        said = "share of pairs of runs won, p by Holm"
+    return [f"{told} are {verdict} than {baseline} ({said})."]
+
+
+def _with_numbers(name: str, record: Mapping[str, Any]) -> str:
+    return f"{name} ({percent(record['improvement']['value'])}, {p_statement(record['p_holm'])})"
 
 
 def _separated(name: str, baseline: str, record: Mapping[str, Any]) -> str:
