@@ -22,7 +22,7 @@ def measured(name: str, phase: Phase, *, peaks: Peaks, effort: Effort, device: t
         counted[0] = replace(counted[0], peak_bytes=_peak(phase.fast, device))
     for way in ways if seconds_of(phase.fast, device) < effort.budget_s / effort.least else []:
         way()  # counting may have kept a compiled program from being used
-    seconds = by_turns(ways, effort=effort, device=device)
+    seconds = by_turns(ways, effort=effort, device=device, before=phase.before)
     fast = _way(phase, counted[0], seconds[0], peaks, num_bytes=phase.num_bytes + 2 * counted[0].kept_bytes)
     row = {"phase": name, "unit": phase.unit, "units": phase.num_units, "sizes": phase.sizes, "fast": fast}
     if phase.plain is None:

@@ -27,6 +27,7 @@ class Phase:
     num_bytes: int = 0
     known: Sequence[Tensor] = ()
     sizes: dict[str, int] = field(default_factory=dict)
+    before: Work | None = None
 
 
 Maker = Callable[[Workload], AbstractContextManager[Phase]]

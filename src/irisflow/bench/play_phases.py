@@ -26,6 +26,7 @@ from irisflow.training.device import computing_context
 SEGMENTS, LENGTH = 64, 20  # of a sampled batch: IRIS's for the world model
 NUM_STEPS = 100  # in one environment
 NUM_GAMES, NUM_TEST_STEPS = 8, 10  # of evaluation
+NUM_FIRST_STEPS = 60  # of a game, in which random play of Breakout seldom loses all lives
 STEP_BYTES = 8 + 4 + 1 + 1  # action, reward, end, mask of a sampled step
 DIGEST = "0" * 16
 
@@ -75,18 +76,25 @@ def environment(workload: Workload) -> Iterator[Phase]:
 def environment_processes(workload: Workload) -> Iterator[Phase]:
     """Steps of 8 test environments in a process on each core; plainly, of one stack of wrappers, as many.
 
-    Test games: one that is over starts anew with a seed of its own, in both ways, which loads the cartridge again.
+    All games start anew before each run, so that hardly any ends in it: a restart with a seed loads the cartridge again,
+    which takes as long as hundreds of steps, in both ways.
     """
     num = NUM_GAMES
     settings = workload.settings.env.test
     fast, slow = _Games(make_environments(settings, num, parallel=True)), _Game(wrapped(GAME, settings))
+
+    def start() -> None:
+        fast.start()
+        slow.environment.reset(seed=SEED)
+
     try:
         yield Phase(
-            lambda: fast.play_randomly(NUM_STEPS),
+            lambda: fast.play_randomly(NUM_FIRST_STEPS),
             "step",
-            num * NUM_STEPS,
-            plain=lambda: slow.play(num * NUM_STEPS, is_seeded=True),
+            num * NUM_FIRST_STEPS,
+            plain=lambda: slow.play(num * NUM_FIRST_STEPS),
             sizes={"environments": num, "processes": min(num, num_cores())},
+            before=start,
         )
     finally:
         fast.environments.close()
@@ -170,12 +178,12 @@ class _Game:
         self.actions: Any = environment.action_space
         self.environment.reset(seed=SEED)
 
-    def play(self, num_steps: int, *, is_seeded: bool = False) -> None:
-        """Make so many steps; an episode that ends is followed by the next, with a seed of its own if `is_seeded`."""
+    def play(self, num_steps: int) -> None:
+        """Make so many steps; an episode that ends is followed by the next."""
         for _ in range(num_steps):
             _, _, terminated, truncated, _ = self.environment.step(int(self.rng.integers(self.actions.n)))
             if terminated or truncated:
-                self.environment.reset(seed=int(self.rng.integers(2**31)) if is_seeded else None)
+                self.environment.reset()
 
 
 class _Games:
@@ -184,10 +192,14 @@ class _Games:
     def __init__(self, environments: Environments, agent: Agent | None = None) -> None:
         self.environments, self.rng = environments, np.random.default_rng(SEED)
         self.num = environments.num_envs
-        self.observations = environments.reset([SEED + index for index in range(self.num)])
+        self.start()
         if agent is not None:
             self.player = AgentPlayer(agent)
             self.player.begin(self.num)
+
+    def start(self) -> None:
+        """Start all games anew."""
+        self.observations = self.environments.reset([SEED + index for index in range(self.num)])
 
     def play_randomly(self, num_steps: int) -> None:
         """Make so many steps in each."""

@@ -46,14 +46,21 @@ class Spread:
         return dict(vars(self))
 
 
-def by_turns(ways: Sequence[Work], *, effort: Effort, device: torch.device) -> list[list[float]]:
-    """Return the seconds of each run of each way. The ways alternate: A B A B, so that a pair meets the same machine."""
+def by_turns(
+    ways: Sequence[Work], *, effort: Effort, device: torch.device, before: Work | None = None
+) -> list[list[float]]:
+    """Return the seconds of each run of each way. The ways alternate: A B A B, so that a pair meets the same machine.
+
+    `before` comes before each run and does not count.
+    """
     seconds: list[list[float]] = [[] for _ in ways]
     start = time.perf_counter()
     for num_done in range(effort.most):
         if num_done >= effort.least and time.perf_counter() - start >= effort.budget_s:
             break
         for way, measured in zip(ways, seconds, strict=True):
+            if before is not None:
+                before()
             measured.append(seconds_of(way, device))
     return seconds
 
