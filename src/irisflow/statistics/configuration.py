@@ -1,7 +1,7 @@
 """In which keys one configuration differs from another."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 IGNORED = ("variant.",)  # name, question and axis: what the variant is called, not what it does
@@ -13,12 +13,28 @@ def changed_keys(base: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Chang
 
     Values are written as JSON, texts without their quotes. Lists are compared as wholes.
     """
-    before, after = dict(_leaves(base)), dict(_leaves(own))
+    before, after = leaves(base), leaves(own)
     return tuple(
         (key, before.get(key), after.get(key))
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key) and not key.startswith(IGNORED)
     )
+
+
+def leaves(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return dotted key -> value, written as `changed_keys` does. Of what this returned, the same."""
+    return dict(_leaves(tree))
+
+
+def with_changes(base: Mapping[str, str], changes: Iterable[Sequence[str | None]]) -> dict[str, str]:
+    """Return the leaves of what differs from `base` by these changes."""
+    own = dict(base)
+    for key, _, value in changes:
+        if key is not None and value is not None:
+            own[key] = value
+        elif key is not None:
+            own.pop(key, None)
+    return own
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
