@@ -1,13 +1,18 @@
 """Several sources of scores as one study: names that do not collide, games and seeds, and what may be compared."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from irisflow.errors import ConfigError, DataError, nearest
 from irisflow.statistics.episode_score import EpisodeScore
+from irisflow.statistics.gathering import changes_of, configuration_of, gathered
+from irisflow.statistics.records import Records
 from irisflow.statistics.scores import PROTOCOL, Run
 from irisflow.statistics.sources import Source
 from irisflow.statistics.study import StudyDescription, VariantDescription
+from irisflow.statistics.summary import summarise
 
 IRIS = "iris"
 SMALLEST_FIRST = ("smoke", "quick")  # the least of the scales is what the comparison is worth
@@ -21,6 +26,29 @@ class Comparison:
     episodes: list[EpisodeScore]
     random_play: list[EpisodeScore]
     means: dict[Run, float]
+    records: Records
+    remarks: list[dict[str, str]]
+
+    def summarise(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of the report. `source` is the provenance of the comparison itself."""
+        return summarise(
+            self.study,
+            self.episodes,
+            self.episodes,
+            [job.cost for job in self.records.jobs],
+            [*(job.provenance for job in self.records.jobs), source],
+            metrics=self.records.each("metrics"),
+            timings=self.records.each("timings"),
+            random_play=self.random_play,
+            world_model=self.records.world_model,
+            from_elsewhere=self.means,
+            confusions=self.records.each("confusions"),
+            remarks=self.remarks,
+        )
+
+    def pictures(self, kind: str) -> dict[tuple[str, str, int], Path]:
+        """Return the file of `reconstructions` or of a `film` of each run that has one, as the report takes them."""
+        return {(*run,): file for run, file in self.records.each(kind).items()}
 
 
 def compared(
@@ -29,14 +57,15 @@ def compared(
     baseline: str | None = None,
     games: Sequence[str] = (),
     title: str | None = None,
-    reps: int = 2000,
+    reps: int | None = None,
     allow_mixed: bool = False,
 ) -> Comparison:
     """Return the sources as one study over the games of the first, or those that are named.
 
     A variant keeps its name; of two sources that both have a run of the same variant, game and seed, each puts its label
-    before its names. Raises ConfigError for a baseline or game that no source has, DataError for scores of one game
-    that were not measured alike, unless `allow_mixed`.
+    before its names. `reps` are the resamples of the intervals: None for as many as the studies' own, or 2,000. Raises
+    ConfigError for a baseline or game that no source has, DataError for scores of one game that were not measured alike,
+    unless `allow_mixed`.
     """
     named = _with_names(sources)
     wanted = _games(named, games)
@@ -50,22 +79,30 @@ def compared(
         )
     is_mixed = _is_mixed(episodes, allow_mixed=allow_mixed)
     seeds = {name: _seeds(named, name) for name in variants}
+    chosen = baseline or _baseline(named, variants)
+    records, remarks = gathered(named, runs, baseline=chosen)
     study = StudyDescription(
         name="compare",
         title=title or "Comparison of " + ", ".join(source.label for source in sources),
         scale="mixed" if is_mixed else _scale(sources),
         scale_note="Scores of " + "; ".join(_told(source) for source in sources),
         games=tuple(wanted),
-        variants=_described(named, variants),
-        baseline=baseline or _baseline(named, variants),
+        variants=_described(named, variants, chosen),
+        baseline=chosen,
         seeds=tuple(sorted({seed for found in seeds.values() for seed in found})),
-        num_evaluation_episodes=1,
-        bootstrap_reps=reps,
+        num_evaluation_episodes=min(_planned(sources, "num_evaluation_episodes"), default=1),
+        bootstrap_reps=reps or max(_planned(sources, "bootstrap_reps"), default=2000),
         full_protocol=all(source.study.get("full_protocol", False) for source in sources),
         own_seeds=seeds,
+        configuration=configuration_of(named, chosen) or {},
     )
     random_play = _random_play(named, wanted)
-    return Comparison(study, episodes, random_play, means)
+    return Comparison(study, episodes, random_play, means, records, remarks)
+
+
+def _planned(sources: Sequence[Source], key: str) -> list[int]:
+    """Return what each study among the sources planned."""
+    return [int(source.study[key]) for source in sources if source.study]
 
 
 def _with_names(sources: Sequence[Source]) -> list[Source]:
@@ -123,7 +160,11 @@ def _renamed(source: Source, names: set[str]) -> Source:
     if study:
         study["baseline"] = told(study["baseline"])
         study["variants"] = [{**found, "name": told(found["name"])} for found in study["variants"]]
-    return replace(source, episodes=episodes, means=means, study=study)
+    configurations = {told(name): found for name, found in source.configurations.items()}
+    records = source.records.renamed(told)
+    return replace(
+        source, episodes=episodes, means=means, study=study, configurations=configurations, records=records
+    )
 
 
 def _games(sources: Sequence[Source], chosen: Sequence[str]) -> list[str]:
@@ -175,15 +216,19 @@ def _told(source: Source) -> str:
     return f"{source.label} ({note})" if note else f"{source.label} ({len(source.runs)} runs)"
 
 
-def _described(sources: Sequence[Source], names: Sequence[str]) -> tuple[VariantDescription, ...]:
-    known = {found["name"]: found for source in sources for found in source.study.get("variants", ())}
-    axes = {row.variant: row.axis for source in sources for row in source.episodes}
+def _described(
+    sources: Sequence[Source], names: Sequence[str], baseline: str
+) -> tuple[VariantDescription, ...]:
+    """Return what is known of each variant, from the first source that says it."""
+    known = {found["name"]: found for source in sources[::-1] for found in source.study.get("variants", ())}
+    axes = {row.variant: row.axis for source in sources[::-1] for row in source.episodes}
     origin = {run.variant: source.label for source in sources for run in source.runs}
     return tuple(
         VariantDescription(
             name,
             known[name]["question"] if name in known else f"From {origin[name]}",
             known[name]["axis"] if name in known else axes.get(name, ""),
+            changes_of(sources, name, baseline),
         )
         for name in names
     )
