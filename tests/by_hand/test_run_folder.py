@@ -152,7 +152,7 @@ def test_a_comparison_has_the_runs_scores_while_training_its_losses_costs_and_co
     (losses,) = told["training"]["world model"]["iris"].values()
     assert losses == [[row["env_steps"], row["world_model/train/total"]] for row in epochs]
     assert told["cost"]["wall_s_by_variant"].keys() == {"iris"} and told["cost"]["phases"]
-    assert told["study"]["configuration"]["training.actor_critic.gamma"] == "0.995"
+    assert dict(told["study"]["configuration"])["training.actor_critic.gamma"] == "0.995"
     assert found.records.each("reconstructions") and not told["world_model"]
     assert [remark["text"] for remark in found.remarks] == [
         "Only the scores of theirs are known here: costs, losses, pictures and world models are those of the others."

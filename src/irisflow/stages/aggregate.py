@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
-from irisflow.statistics.configuration import changed_keys, leaves
+from irisflow.statistics.configuration import changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
 from irisflow.statistics.records import RecordFiles
 from irisflow.statistics.scores import read_scores
@@ -74,5 +74,5 @@ def describe(study: Study) -> StudyDescription:
         num_evaluation_episodes=baseline["evaluation"]["final"]["num_episodes"],
         bootstrap_reps=study.statistics.bootstrap_reps,
         full_protocol=study.scale == "full" and not study.overrides,
-        configuration=leaves(baseline),
+        configuration=settings_of(baseline),
     )

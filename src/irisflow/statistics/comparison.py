@@ -94,7 +94,7 @@ def compared(
         bootstrap_reps=reps or max(_planned(sources, "bootstrap_reps"), default=2000),
         full_protocol=all(source.study.get("full_protocol", False) for source in sources),
         own_seeds=seeds,
-        configuration=configuration_of(named, chosen) or {},
+        configuration=tuple(sorted((configuration_of(named, chosen) or {}).items())),
     )
     random_play = _random_play(named, wanted)
     return Comparison(study, episodes, random_play, means, records, remarks)

@@ -13,7 +13,7 @@ def changed_keys(base: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Chang
 
     Values are written as JSON, texts without their quotes. Lists are compared as wholes.
     """
-    before, after = leaves(base), leaves(own)
+    before, after = dict(_leaves(base)), dict(_leaves(own))
     return tuple(
         (key, before.get(key), after.get(key))
         for key in sorted({*before, *after})
@@ -21,13 +21,15 @@ def changed_keys(base: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Chang
     )
 
 
-def leaves(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Return dotted key -> value, written as `changed_keys` does. Of what this returned, the same."""
-    return dict(_leaves(tree))
+def settings_of(tree: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return every dotted key with its value, sorted; `scale` is left out, as other keys stand for its values."""
+    return tuple(
+        (key, value) for key, value in sorted(_leaves(tree)) if not key.startswith((*IGNORED, "scale."))
+    )
 
 
 def with_changes(base: Mapping[str, str], changes: Iterable[Sequence[str | None]]) -> dict[str, str]:
-    """Return the leaves of what differs from `base` by these changes."""
+    """Return the keys and values of what differs from `base` by these changes."""
     own = dict(base)
     for key, _, value in changes:
         if key is not None and value is not None:

@@ -34,6 +34,7 @@ def gathered(
         *_of_other_episodes(sources, [runs - measured.keys() for runs in left_out]),
         *_made_otherwise(sources, runs),
         *_only_scores(records, runs),
+        *_not_measured(records, {run.variant for other in left_out for run in other}),
     ]
     return records, remarks
 
@@ -135,6 +136,26 @@ def _only_scores(records: Records, runs: Collection[Run]) -> Iterator[Remark]:
             "warn",
             f"Costs and losses of {missing} of the {total} runs of {name} are not known: its wall-clock is that of the"
             " rest.",
+        )
+
+
+def _not_measured(records: Records, left_out: Collection[str]) -> Iterator[Remark]:
+    """Tell which variants' world models were measured nowhere, and over which games those of the others can be averaged."""
+    games: dict[str, set[str]] = {}
+    for run in records.each("measured_on"):
+        games.setdefault(run.variant, set()).add(run.game)
+    if not games:
+        return
+    trained = {job.run.variant for job in records.jobs if job.run}
+    if unmeasured := trained - games.keys() - set(left_out):
+        yield _remark("note", f"The world models of {_told(unmeasured)} were not measured.")
+    shared = set.intersection(*games.values())
+    if not shared:
+        text = f"No game has the world models of all of {_told(games)}: means are those of one of them."
+        yield _remark("warn", text)
+    elif shared != set.union(*games.values()):
+        yield _remark(
+            "note", f"Means of world models are over the games in which all were measured ({_told(shared)})."
         )
 
 

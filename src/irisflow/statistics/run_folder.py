@@ -10,7 +10,7 @@ import yaml
 
 from irisflow.errors import ConfigError, DataError
 from irisflow.games import TOY
-from irisflow.statistics.configuration import leaves
+from irisflow.statistics.configuration import settings_of
 from irisflow.statistics.episode_score import EpisodeScore
 from irisflow.statistics.inputs import read_metrics, read_timings
 from irisflow.statistics.records import Records, RunRecords, read_job
@@ -40,7 +40,7 @@ class RunFolder:
     @property
     def configuration(self) -> dict[str, str]:
         """The configuration by dotted keys."""
-        return leaves(self.settings)
+        return dict(settings_of(self.settings))
 
     @property
     def agent(self) -> Artefact | None:

@@ -105,7 +105,7 @@ def _of_study(place: Path, label: str) -> Source:
         verify(artefact.folder / name)
     study = json.loads((place / "summary.json").read_text(encoding="utf-8"))["study"]
     records, lost = read_study_records(place)
-    base = study.get("configuration", {})  # an older summary has none
+    base = dict(study.get("configuration", ()))  # an older summary has none
     return Source(
         label,
         tuple(read_scores([place / "scores.csv"])),
