@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from irisflow.statistics.comparison import compared
 from irisflow.statistics.gathering import changes_of, gathered
 from irisflow.statistics.records import Job, Records, RunRecords, joined
 from irisflow.statistics.scores import Run
@@ -160,5 +161,18 @@ def test_configurations_are_told_against_the_comparisons_baseline() -> None:
         ("quantizer", "fsq", "vq"),
     )
     assert changes_of(sources, "theirs", "iris") == changes_of(sources, "iris", "theirs") == ()
-    _, remarks = gathered(sources, {PONG, FSQ}, baseline="iris")
-    assert texts(remarks) == ["iris: its runs differ in their configuration (lr)."]
+
+
+def test_runs_of_one_name_that_were_made_otherwise_are_told_apart() -> None:
+    slow, fast = {"common.seed": "0", "lr": "1"}, {"common.seed": "1", "lr": "2", "newer": "0"}
+    runs = [Run("iris", "Pong", seed) for seed in range(4)]
+    made = (slow, fast, slow | {"common.seed": "5"})
+    sources = [
+        source(label, run, configurations={"iris": configuration})
+        for label, run, configuration in zip("abc", runs, made, strict=False)
+    ]
+    found = compared([*sources, source("csv", runs[3])], reps=2)
+    assert found.study.own_seeds == {"a: iris": (0, 2), "b: iris": (1,), "csv: iris": (3,)}
+    changes = {variant.name: variant.changes for variant in found.study.variants}
+    assert changes["b: iris"] == (("lr", "1", "2"), ("newer", None, "0"))
+    assert compared([sources[0], sources[2], source("csv", runs[3])], reps=2).study.variant_names == ("iris",)

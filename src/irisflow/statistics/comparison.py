@@ -7,7 +7,7 @@ from typing import Any
 
 from irisflow.errors import ConfigError, DataError, nearest
 from irisflow.statistics.episode_score import EpisodeScore
-from irisflow.statistics.gathering import changes_of, configuration_of, gathered
+from irisflow.statistics.gathering import changes_of, configuration_of, gathered, made_otherwise
 from irisflow.statistics.records import Records
 from irisflow.statistics.scores import PROTOCOL, Run
 from irisflow.statistics.sources import Source
@@ -108,7 +108,8 @@ def _planned(sources: Sequence[Source], key: str) -> list[int]:
 def _with_names(sources: Sequence[Source]) -> list[Source]:
     """Return the sources with their labels before their variants' names, where two have other scores for a run.
 
-    A run that two studies share, with the same scores, is kept in the first.
+    A run that two studies share, with the same scores, is kept in the first. Where variants of one name were made with
+    several configurations, those of each have the label of the first source that made them so.
     """
     scores: dict[Run, object] = {}
     shared: list[set[Run]] = []
@@ -122,15 +123,23 @@ def _with_names(sources: Sequence[Source]) -> list[Source]:
         _without(source, {run for run in runs if run.variant not in repeated})
         for source, runs in zip(sources, shared, strict=True)
     ]
-    if not repeated:
+    otherwise = made_otherwise(kept)
+    if not repeated and not otherwise:
         return kept
     labels = [source.label for source in sources]
     if len(set(labels)) < len(labels):
         raise ConfigError(
-            f"compare: {', '.join(sorted(repeated))} is in sources with one label ({', '.join(labels)})."
+            f"compare: {', '.join(sorted({*repeated, *otherwise}))} is in sources with one label ({', '.join(labels)})."
             " Give each a name: LABEL=PATH."
         )
-    return [_renamed(source, repeated) for source in kept]
+    return [
+        _renamed(
+            source,
+            {name: f"{labels[like[place]]}: {name}" for name, like in otherwise.items()}
+            | {name: f"{source.label}: {name}" for name in repeated},
+        )
+        for place, source in enumerate(kept)
+    ]
 
 
 def _scores(source: Source) -> dict[Run, object]:
@@ -147,9 +156,9 @@ def _without(source: Source, runs: Collection[Run]) -> Source:
     return replace(source, episodes=episodes, means=means)
 
 
-def _renamed(source: Source, names: set[str]) -> Source:
+def _renamed(source: Source, names: Mapping[str, str]) -> Source:
     def told(name: str) -> str:
-        return f"{source.label}: {name}" if name in names else name
+        return names.get(name, name)
 
     episodes = tuple(
         row._replace(variant=told(row.variant), run_id=f"{source.label}: {row.run_id}")

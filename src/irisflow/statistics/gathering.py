@@ -32,7 +32,6 @@ def gathered(
     remarks = [
         *_lost(sources),
         *_of_other_episodes(sources, [runs - measured.keys() for runs in left_out]),
-        *_made_otherwise(sources, runs),
         *_only_scores(records, runs),
         *_not_measured(records, {run.variant for other in left_out for run in other}),
     ]
@@ -55,6 +54,29 @@ def changes_of(sources: Sequence[Source], name: str, baseline: str) -> tuple[Cha
             break
     base, own = configuration_of(sources, baseline), configuration_of(sources, name)
     return () if base is None or own is None else _changed(base, own)
+
+
+def made_otherwise(sources: Sequence[Source]) -> dict[str, list[int]]:
+    """Return the variants that sources made with other configurations: for each source the place of the first one like it.
+
+    A key that only one of two has came in between. A source that does not tell its configuration is like no other.
+    """
+    found = {}
+    for name in dict.fromkeys(name for source in sources for name in source.configurations):
+        own = [source.configurations.get(name) for source in sources]
+        like = [
+            next((first for first in range(place) if _are_alike(own[first], own[place])), place)
+            for place in range(len(own))
+        ]
+        if len({first for first, known in zip(like, own, strict=True) if known is not None}) > 1:
+            found[name] = like
+    return found
+
+
+def _are_alike(first: Mapping[str, str] | None, second: Mapping[str, str] | None) -> bool:
+    if first is None or second is None:
+        return False
+    return not any(None not in change for change in _changed(first, second))
 
 
 def _changed(base: Mapping[str, str], own: Mapping[str, str]) -> tuple[Change, ...]:
@@ -102,16 +124,6 @@ def _of_other_episodes(sources: Sequence[Source], left_out: Sequence[Collection[
                 f"{source.label}: its world models ({variants}; {games}) were measured on other held-out episodes, or from"
                 " other moments of them, than those that are shown: their measurements are left out.",
             )
-
-
-def _made_otherwise(sources: Sequence[Source], runs: Collection[Run]) -> Iterator[Remark]:
-    """Tell where runs of a variant were made with several configurations. A key that only one has came in between."""
-    for name in dict.fromkeys(run.variant for run in runs):
-        known = [source.configurations[name] for source in sources if name in source.configurations]
-        changes = [change for other in known[1:] for change in _changed(known[0], other)]
-        keys = {key for key, first, other in changes if first is not None and other is not None}
-        if keys:
-            yield _remark("warn", f"{name}: its runs differ in their configuration ({_told(keys)}).")
 
 
 def _only_scores(records: Records, runs: Collection[Run]) -> Iterator[Remark]:
