@@ -244,6 +244,7 @@ def test_records_that_are_gone_or_of_a_later_run_are_not_shown_and_that_is_said(
         f"smoke: what 2 of its {own['provenance']['num_jobs']} jobs wrote down is gone, or is that of later jobs, and is not"
         " shown.",
         "Costs and losses of 1 of the 2 runs of iris are not known: its wall-clock is that of the rest.",
+        "Means of world models are over the games in which all were measured (Pong).",
     ]
     assert set(found["training"]["tokenizer"]["iris"]) == {"Catch, seed 0"}
     measured = {(row["variant"], row["game"]) for row in found["world_model"]["scalars"]}
