@@ -113,7 +113,7 @@ def test_snakemake_packs_the_report_by_category_with_captions(finished: Path) ->
     snakemake(finished, REPORT, "--report", "packed.zip", check=True)
     with zipfile.ZipFile(finished / "packed.zip") as packed:
         names = {Path(name).name for name in packed.namelist()}
-        page = packed.read("report/report.html").decode()
+        page = packed.read("packed/report.html").decode()
     assert {"summary.pdf", "summary.html", "F1.svg"} <= names
     assert '"Figures"' in page and '"The report"' in page
     assert "docs/report.md" in page, "the caption of the figures"
