@@ -252,6 +252,17 @@ def test_records_that_are_gone_or_of_a_later_run_are_not_shown_and_that_is_said(
     assert found["aggregates"] == own["aggregates"]
 
 
+@pytest.mark.usefixtures("workspace_of_smoke")
+def test_a_study_that_lies_elsewhere_has_its_scores_and_configurations_only(tmp_path: Path) -> None:
+    shutil.copytree(STUDY, tmp_path / "copied")
+    found, own = told(tmp_path / "copied"), own_summary()
+    (remark,) = found["remarks"]
+    assert remark["text"].startswith("copied: it does not lie at results/SCALE/studies/NAME")
+    assert not found["cost"]["rows"] and not found["world_model"] and not found["training"]
+    assert found["aggregates"] == own["aggregates"]
+    assert found["study"]["variants"] == own["study"]["variants"]
+
+
 @pytest.mark.usefixtures("changed")
 def test_a_damaged_record_is_an_error() -> None:
     file = paths.agent("smoke", "iris", "Pong", 0) / "metrics.jsonl"

@@ -178,8 +178,10 @@ def read_study_records(folder: Path) -> tuple[Records, str]:
     A study's provenance names its records with their sha256: those of a later run are another run's. Raises DamageError for
     a file that its own manifest does not vouch for, either.
     """
-    noted = _noted(folder)
-    root = _root(folder)
+    noted, root = _noted(folder), _root(folder)
+    if root is None:
+        where = paths.study("SCALE", "NAME")
+        return Records(), f"it does not lie at {where} beside what its jobs wrote down, which is not shown"
     by_job: dict[Path, dict[str, str]] = {}
     for name, sha256 in noted.items():
         by_job.setdefault(Path(name).parent, {})[name] = sha256
@@ -210,11 +212,12 @@ def _noted(folder: Path) -> dict[str, str]:
     }
 
 
-def _root(folder: Path) -> Path:
-    """Return the folder below which a study at `results/SCALE/studies/NAME` was made."""
+def _root(folder: Path) -> Path | None:
+    """Return the folder below whose `results/` a study lies; None for one that lies elsewhere."""
     depth = len(paths.study("scale", "study").parts)
     place = folder if len(folder.parts) >= depth else folder.resolve()
-    return place.parents[depth - 1]
+    is_study = paths.address(Path(*place.parts[-depth:])) is not None
+    return place.parents[depth - 1] if is_study else None
 
 
 def _is_as_noted(file: Path, sha256: str) -> bool:
