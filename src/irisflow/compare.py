@@ -9,7 +9,6 @@ from irisflow.progress import say
 from irisflow.reporting.document import build_report
 from irisflow.statistics.comparison import compared
 from irisflow.statistics.sources import Source, read_source
-from irisflow.statistics.summary import summarise
 from irisflow.storage import space_errors
 
 
@@ -28,17 +27,10 @@ def run(options: argparse.Namespace) -> None:
             say(f"{source.label}: only means over runs of {', '.join(source.skipped)}: not compared")
     inputs = sorted(file for source in sources for file in source.files)
     record = provenance.record("compare", "", seeds={}, inputs=inputs)
-    summary = summarise(
-        comparison.study,
-        comparison.episodes,
-        comparison.episodes,
-        [],
-        [record],
-        random_play=comparison.random_play,
-        from_elsewhere=comparison.means,
-    )
+    summary = comparison.summarise(record)
+    reconstructions, films = (comparison.pictures(name) for name in ("reconstructions", "film"))
     with space_errors(options.output):
-        build_report(summary, {}, options.output)
+        build_report(summary, reconstructions, options.output, films=films)
     say(f"{options.output}/summary.pdf, summary.html: {summary['coverage']['num_present']} runs")
 
 

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from irisflow.data.episodes import load_episodes
+from irisflow.statistics.comparison import compared
+from irisflow.statistics.sources import read_source
 from workspace import copy_checkout, environment, run, snapshot, start, wait_for
 
 pytestmark = pytest.mark.slow
@@ -129,6 +131,35 @@ def test_the_best_agent_is_that_of_the_first_epoch_with_the_highest_mean_return(
     returns = [row["test_dataset/return"] for row in epochs]
     best = json.loads((whole / "checkpoints/best/manifest.json").read_text())
     assert best["about"]["env_steps"] == epochs[returns.index(max(returns))]["env_steps"]
+
+
+def test_a_comparison_has_the_runs_scores_while_training_its_losses_costs_and_configuration(
+    moved: Path,
+) -> None:
+    evaluated = in_folder(moved, sys.executable, "scripts/eval.py", "--episodes", "2", "--device", "cpu")
+    assert evaluated.returncode == 0, evaluated.stderr
+    compared_with = moved.with_name("theirs.csv")
+    compared_with.write_text("variant,game,seed,score\ntheirs,Catch,0,1\n")
+    found = compared([read_source(moved), read_source(compared_with)], reps=5)
+    source = json.loads((moved / "checkpoints/last/provenance.json").read_text())
+    told = found.summarise({**source, "stage": "compare"})
+    result = json.loads((moved / "evaluation/last.json").read_text())
+    assert told["games"]["Catch"]["variants"]["iris"]["seeds"] == {"0": result["mean"]}
+    assert told["games"]["Catch"]["variants"]["iris"]["env_step"] == result["env_steps"] == 96
+    epochs = [json.loads(line) for line in (moved / "metrics.jsonl").read_text().splitlines()]
+    (curve,) = told["curves"]["games"]["Catch"]["iris"]["seeds"].values()
+    assert curve == [[row["env_steps"], pytest.approx(row["test_dataset/return"])] for row in epochs]
+    (losses,) = told["training"]["world model"]["iris"].values()
+    assert losses == [[row["env_steps"], row["world_model/train/total"]] for row in epochs]
+    assert told["cost"]["wall_s_by_variant"].keys() == {"iris"} and told["cost"]["phases"]
+    assert dict(told["study"]["configuration"])["training.actor_critic.gamma"] == "0.995"
+    assert found.records.each("reconstructions") and not told["world_model"]
+    assert [remark["text"] for remark in found.remarks] == [
+        "Only the scores of theirs are known here: costs, losses, pictures and world models are those of the others."
+    ]
+    (moved / "evaluation/last.json").write_text(json.dumps({**result, "agent_sha256": "an earlier one"}))
+    stale = read_source(moved)
+    assert list(stale.means.values()) == [result["mean"]] and not stale.records.jobs and stale.lost
 
 
 def random_kills(seed: int) -> list[tuple[str, int]]:

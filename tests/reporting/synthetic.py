@@ -243,7 +243,7 @@ def metrics_of(description: StudyDescription) -> dict[Run, list[dict[str, float]
                         "epoch": epoch,
                         "env_steps": 5000 * epoch,
                         **{
-                            f"train/{part}/total_loss": float(np.exp(-epoch / 6) + 0.1 * rng.random())
+                            f"{part}/train/total": float(np.exp(-epoch / 6) + 0.1 * rng.random())
                             for part in ("tokenizer", "world_model", "actor_critic")
                         },
                     }

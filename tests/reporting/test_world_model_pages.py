@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from irisflow.errors import DataError
 from irisflow.reporting import quality_findings
+from irisflow.reporting.document import build_report
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_figures import draw_quality
@@ -197,3 +198,19 @@ def test_a_damaged_film_is_refused_with_its_tensor(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(DataError, match="cannot be read"):
         read_films(path)
+
+
+@pytest.mark.parametrize("num_shared", [1, 0])
+def test_means_are_over_the_games_in_which_all_variants_were_measured(
+    num_shared: int, tmp_path: Path
+) -> None:
+    games = ("Pong", "Breakout", "Alien", "Hero")
+    described = replace(synthetic.study(games=games, num_variants=2, num_seeds=2), bootstrap_reps=20)
+    rows = synthetic.episodes_of(described, num_evaluations=2)
+    parts = {"iris": games[:2], "fsq": games[2 - num_shared :]}
+    measured = table(row for row in synthetic.world_model_of(described) if row.game in parts[row.variant])
+    told = summarise(described, rows, rows, [], [], world_model=measured)
+    quality = quality_of(told)
+    assert quality.everything.games == (("Breakout",) if num_shared else games[:2])
+    assert quality.measured(quality.everything) == (["iris", "fsq"] if num_shared else ["iris"])
+    build_report(told, {}, tmp_path)

@@ -32,6 +32,15 @@ def test_the_summary_names_every_game_and_variant(smoke_run: Path) -> None:
     assert [variant["name"] for variant in summary["study"]["variants"]] == list(VARIANTS)
 
 
+def test_the_summary_has_the_losses_of_every_part_that_was_trained(smoke_run: Path) -> None:
+    losses = json.loads((smoke_run / "reports/summary.json").read_text())["training"]
+    assert set(losses) == {"actor critic", "tokenizer", "world model"}
+    for runs in losses.values():
+        assert set(runs) == set(VARIANTS)
+        assert all(set(found) == {f"{game}, seed 0" for game in GAMES} for found in runs.values())
+    assert [step for step, _ in losses["tokenizer"]["iris"]["Pong, seed 0"]] == [32, 64]
+
+
 def test_every_artefact_is_what_its_manifest_says(smoke_run: Path) -> None:
     manifests = sorted((smoke_run / "results").rglob(MANIFEST))
     # tokenizers, world models, agents, scores, held-out episodes, measurements, the study
@@ -104,7 +113,7 @@ def test_snakemake_packs_the_report_by_category_with_captions(finished: Path) ->
     snakemake(finished, REPORT, "--report", "packed.zip", check=True)
     with zipfile.ZipFile(finished / "packed.zip") as packed:
         names = {Path(name).name for name in packed.namelist()}
-        page = packed.read("report/report.html").decode()
+        page = packed.read("packed/report.html").decode()
     assert {"summary.pdf", "summary.html", "F1.svg"} <= names
     assert '"Figures"' in page and '"The report"' in page
     assert "docs/report.md" in page, "the caption of the figures"

@@ -436,7 +436,8 @@ def draw_training(summary: Summary) -> Drawing:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
     figure.supxlabel("environment steps", fontsize=7.5)
-    legend(figure, styles)
+    shown = {name for runs in losses.values() for name in runs}
+    legend(figure, {name: look for name, look in styles.items() if name in shown})
     caption = (
         "Median over games and seeds of the mean loss of each epoch. Losses of different variants may be"
         " defined differently."

@@ -33,8 +33,8 @@ def picture_grid(summary: Summary, frames: Mapping[Key, Reconstructions], buildi
     """
     if not frames:
         return {"kind": "note", "id": "F9", "text": "No reconstructions were saved."}
-    names = variant_names(summary)
     first = {(variant, game): seed for variant, game, seed in sorted(frames, reverse=True)}
+    names = [name for name in variant_names(summary) if any(name == found for found, _ in first)]
     games = [game for game in summary["study"]["games"] if any((name, game) in first for name in names)]
     is_many = len(first) > min(MANY_PICTURES, 2 * min(len(names), MOST_PICTURES_ACROSS))
     num_saved = max(len(found.originals) for found in frames.values())

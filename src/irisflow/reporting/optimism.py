@@ -40,7 +40,7 @@ def draw_promises(summary: Summary) -> Drawing:
     }
     legend(figure, {name: styles[name] for name in quality.variants}, extra=extra)
     caption = (
-        "First panel: recorded actions, held-out episodes of the baseline; distance of the imagined from the real sum of"
+        "First panel: recorded actions of the held-out episodes; distance of the imagined from the real sum of"
         " reward signs. The others: every finished agent's own policy, from moments of its own play, imagined and in the"
         " game; signs of rewards up to the end of the episode, the same starts in both. Above 0: it imagines more than"
         " there is. Critic: its mean value at these starts against what came over the horizon, discounted, and the value"

@@ -30,11 +30,12 @@ class Quality:
     scalars: Mapping[tuple[Any, ...], Record]
     curves: Mapping[tuple[Any, ...], Record]
     confusion: tuple[Record, ...]
+    shared: tuple[str, ...]
 
     @cached_property
     def everything(self) -> Place:
-        """The mean over all games, or the only game."""
-        games = tuple(game for place in self.places for game in place.games)
+        """The mean over all games in which every variant was measured, or the only one."""
+        games = self.shared
         return Place(games[0] if len(games) == 1 else f"mean over {plural(len(games), 'game')}", games)
 
     @cached_property
@@ -85,17 +86,21 @@ def quality_of(summary: Summary) -> Quality:
     found = summary["world_model"]
     measured = {record["game"] for record in found["scalars"]}
     games = tuple(game for game in summary["study"]["games"] if game in measured)
-    together = Place(f"Mean over {plural(len(games), 'game')}", games)
+    cells = {(record["variant"], record["game"]) for record in found["scalars"]}
+    variants = tuple(
+        name for name in variant_names(summary) if any(name == measured for measured, _ in cells)
+    )
+    # In a comparison of studies a variant may be measured in some games only.
+    shared = tuple(game for game in games if all((name, game) in cells for name in variants))
+    shared = shared or tuple(game for game in games if (variants[0], game) in cells)
+    together = Place(shared[0] if len(shared) == 1 else f"Mean over {plural(len(shared), 'game')}", shared)
     return Quality(
-        variants=tuple(
-            name
-            for name in variant_names(summary)
-            if any(record["variant"] == name for record in found["scalars"])
-        ),
+        variants=variants,
         places=tuple(Place(game, (game,)) for game in games) if len(games) <= FEW_GAMES else (together,),
         scalars=_by(found["scalars"], ("variant", "game", "env_step", "metric", "class")),
         curves=_by(found["curves"], ("variant", "game", "env_step", "metric", "mode", "context")),
         confusion=tuple(found["confusion"]),
+        shared=shared,
     )
 
 

@@ -4,13 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
-from irisflow.statistics.configuration import changed_keys
+from irisflow.statistics.configuration import changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
-from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
-from irisflow.statistics.scores import Run, read_scores
+from irisflow.statistics.records import RecordFiles
+from irisflow.statistics.scores import read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
-from irisflow.statistics.world_model import join_csv, read_confusion, read_world_model
+from irisflow.statistics.world_model import join_csv, read_world_model
 from irisflow.storage import compact_json, json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
@@ -23,28 +23,18 @@ def run(request: StudyRequest) -> None:
     request.check_inputs(plan.records)
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
-    measurements = [file for file in plan.measurements if file.name == "world_model.csv"]
-    folders = {Run(*run[1:]): paths.agent(*run) for run in plan.runs}
-    with ThreadPoolExecutor(
-        1
-    ) as beside:  # of a large study these are millions of rows, parsed outside Python's lock
-        measured = beside.submit(read_world_model, measurements)
+    records = RecordFiles(plan.records)
+    with ThreadPoolExecutor(1) as beside:
+        # Of a large study these are millions of rows, parsed outside Python's lock.
+        measured = beside.submit(read_world_model, records.measurements)
         scores, random_play = read_scores(agents), read_scores(played)
-        metrics = {run: read_metrics(folder / "metrics.jsonl") for run, folder in folders.items()}
-        timings = {run: read_timings(folder / "timings.jsonl") for run, folder in folders.items()}
-        confusions = {
-            Run(variant, game, seed): read_confusion(
-                paths.world_model_quality(scale, variant, game, seed) / "confusion.json"
-            )
-            for scale, variant, game, seed in plan.runs
-            if plan.measurements
-        }
+        metrics, timings, confusions = records.metrics(), records.timings(), records.confusions()
     summary = summarise(
         describe(study),
         scores,
         scores,
-        read_costs(file for file in plan.records if file.name.endswith("cost.json")),
-        read_provenance(file for file in plan.records if file.name.endswith("provenance.json")),
+        records.costs(),
+        records.provenance(),
         metrics=metrics,
         timings=timings,
         random_play=random_play,
@@ -54,7 +44,7 @@ def run(request: StudyRequest) -> None:
     source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
-        "world_model.csv": join_csv(measurements),
+        "world_model.csv": join_csv(records.measurements),
         "summary.json": compact_json(summary),
         "provenance.json": json_bytes(source),
     }
@@ -84,4 +74,5 @@ def describe(study: Study) -> StudyDescription:
         num_evaluation_episodes=baseline["evaluation"]["final"]["num_episodes"],
         bootstrap_reps=study.statistics.bootstrap_reps,
         full_protocol=study.scale == "full" and not study.overrides,
+        configuration=settings_of(baseline),
     )

@@ -132,12 +132,16 @@ def _canonical(record: Any) -> str:
 
 
 def training_summary(metrics: Mapping[Run, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
-    """Return variant -> loss -> run -> `[env_steps, value]` points of the keys `train/...` of all runs."""
+    """Return part -> variant -> run -> `[env_steps, value]` points of the total loss, the key `PART/train/total`."""
     losses: dict[str, Any] = {}
     for run, epochs in sorted(metrics.items()):
-        for epoch in epochs:
-            for key, value in epoch.items():
-                if key.startswith("train/"):
-                    points = losses.setdefault(key.removeprefix("train/"), {}).setdefault(run.variant, {})
-                    points.setdefault(f"{run.game}, seed {run.seed}", []).append([epoch["env_steps"], value])
+        for part in COMPONENTS:
+            points = [
+                [epoch["env_steps"], epoch[key]]
+                for epoch in epochs
+                if (key := f"{part}/train/total") in epoch
+            ]
+            if points:
+                runs = losses.setdefault(part.replace("_", " "), {}).setdefault(run.variant, {})
+                runs[f"{run.game}, seed {run.seed}"] = points
     return dict(sorted(losses.items()))

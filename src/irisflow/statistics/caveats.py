@@ -24,6 +24,7 @@ def caveats(study: StudyDescription, summary: Summary) -> list[dict[str, str]]:
         _scale,
         _missing,
         _elsewhere,
+        _remarks,
         _provenance,
         _seeds,
         _attainable,
@@ -66,6 +67,12 @@ def _elsewhere(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]
     if number := summary["num_from_elsewhere"]:
         text = f"{number} runs are from score files: how they were trained and played is not known here."
         yield _caveat("warn", text)
+
+
+def _remarks(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
+    """Pass on what whoever gathered the inputs has to say about them."""
+    for remark in summary["remarks"]:
+        yield _caveat(remark["level"], remark["text"])
 
 
 def _provenance(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:

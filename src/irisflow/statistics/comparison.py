@@ -1,13 +1,18 @@
 """Several sources of scores as one study: names that do not collide, games and seeds, and what may be compared."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from irisflow.errors import ConfigError, DataError, nearest
 from irisflow.statistics.episode_score import EpisodeScore
+from irisflow.statistics.gathering import changes_of, configuration_of, gathered, made_otherwise
+from irisflow.statistics.records import Records
 from irisflow.statistics.scores import PROTOCOL, Run
 from irisflow.statistics.sources import Source
 from irisflow.statistics.study import StudyDescription, VariantDescription
+from irisflow.statistics.summary import summarise
 
 IRIS = "iris"
 SMALLEST_FIRST = ("smoke", "quick")  # the least of the scales is what the comparison is worth
@@ -21,6 +26,29 @@ class Comparison:
     episodes: list[EpisodeScore]
     random_play: list[EpisodeScore]
     means: dict[Run, float]
+    records: Records
+    remarks: list[dict[str, str]]
+
+    def summarise(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of the report. `source` is the provenance of the comparison itself."""
+        return summarise(
+            self.study,
+            self.episodes,
+            self.episodes,
+            [job.cost for job in self.records.jobs],
+            [*(job.provenance for job in self.records.jobs), source],
+            metrics=self.records.each("metrics"),
+            timings=self.records.each("timings"),
+            random_play=self.random_play,
+            world_model=self.records.world_model,
+            from_elsewhere=self.means,
+            confusions=self.records.each("confusions"),
+            remarks=self.remarks,
+        )
+
+    def pictures(self, kind: str) -> dict[tuple[str, str, int], Path]:
+        """Return the file of `reconstructions` or of a `film` of each run that has one, as the report takes them."""
+        return {(*run,): file for run, file in self.records.each(kind).items()}
 
 
 def compared(
@@ -29,14 +57,15 @@ def compared(
     baseline: str | None = None,
     games: Sequence[str] = (),
     title: str | None = None,
-    reps: int = 2000,
+    reps: int | None = None,
     allow_mixed: bool = False,
 ) -> Comparison:
     """Return the sources as one study over the games of the first, or those that are named.
 
     A variant keeps its name; of two sources that both have a run of the same variant, game and seed, each puts its label
-    before its names. Raises ConfigError for a baseline or game that no source has, DataError for scores of one game
-    that were not measured alike, unless `allow_mixed`.
+    before its names. `reps` are the resamples of the intervals: None for as many as the studies' own, or 2,000. Raises
+    ConfigError for a baseline or game that no source has, DataError for scores of one game that were not measured alike,
+    unless `allow_mixed`.
     """
     named = _with_names(sources)
     wanted = _games(named, games)
@@ -50,28 +79,37 @@ def compared(
         )
     is_mixed = _is_mixed(episodes, allow_mixed=allow_mixed)
     seeds = {name: _seeds(named, name) for name in variants}
+    chosen = baseline or _baseline(named, variants)
+    records, remarks = gathered(named, runs, baseline=chosen)
     study = StudyDescription(
         name="compare",
         title=title or "Comparison of " + ", ".join(source.label for source in sources),
         scale="mixed" if is_mixed else _scale(sources),
         scale_note="Scores of " + "; ".join(_told(source) for source in sources),
         games=tuple(wanted),
-        variants=_described(named, variants),
-        baseline=baseline or _baseline(named, variants),
+        variants=_described(named, variants, chosen),
+        baseline=chosen,
         seeds=tuple(sorted({seed for found in seeds.values() for seed in found})),
-        num_evaluation_episodes=1,
-        bootstrap_reps=reps,
+        num_evaluation_episodes=min(_planned(sources, "num_evaluation_episodes"), default=1),
+        bootstrap_reps=reps or max(_planned(sources, "bootstrap_reps"), default=2000),
         full_protocol=all(source.study.get("full_protocol", False) for source in sources),
         own_seeds=seeds,
+        configuration=tuple(sorted((configuration_of(named, chosen) or {}).items())),
     )
     random_play = _random_play(named, wanted)
-    return Comparison(study, episodes, random_play, means)
+    return Comparison(study, episodes, random_play, means, records, remarks)
+
+
+def _planned(sources: Sequence[Source], key: str) -> list[int]:
+    """Return what each study among the sources planned."""
+    return [int(source.study[key]) for source in sources if source.study]
 
 
 def _with_names(sources: Sequence[Source]) -> list[Source]:
     """Return the sources with their labels before their variants' names, where two have other scores for a run.
 
-    A run that two studies share, with the same scores, is kept in the first.
+    A run that two studies share, with the same scores, is kept in the first. Where variants of one name were made with
+    several configurations, those of each have the label of the first source that made them so.
     """
     scores: dict[Run, object] = {}
     shared: list[set[Run]] = []
@@ -85,15 +123,23 @@ def _with_names(sources: Sequence[Source]) -> list[Source]:
         _without(source, {run for run in runs if run.variant not in repeated})
         for source, runs in zip(sources, shared, strict=True)
     ]
-    if not repeated:
+    otherwise = made_otherwise(kept)
+    if not repeated and not otherwise:
         return kept
     labels = [source.label for source in sources]
     if len(set(labels)) < len(labels):
         raise ConfigError(
-            f"compare: {', '.join(sorted(repeated))} is in sources with one label ({', '.join(labels)})."
+            f"compare: {', '.join(sorted({*repeated, *otherwise}))} is in sources with one label ({', '.join(labels)})."
             " Give each a name: LABEL=PATH."
         )
-    return [_renamed(source, repeated) for source in kept]
+    return [
+        _renamed(
+            source,
+            {name: f"{labels[like[place]]}: {name}" for name, like in otherwise.items()}
+            | {name: f"{source.label}: {name}" for name in repeated},
+        )
+        for place, source in enumerate(kept)
+    ]
 
 
 def _scores(source: Source) -> dict[Run, object]:
@@ -110,9 +156,9 @@ def _without(source: Source, runs: Collection[Run]) -> Source:
     return replace(source, episodes=episodes, means=means)
 
 
-def _renamed(source: Source, names: set[str]) -> Source:
+def _renamed(source: Source, names: Mapping[str, str]) -> Source:
     def told(name: str) -> str:
-        return f"{source.label}: {name}" if name in names else name
+        return names.get(name, name)
 
     episodes = tuple(
         row._replace(variant=told(row.variant), run_id=f"{source.label}: {row.run_id}")
@@ -123,7 +169,11 @@ def _renamed(source: Source, names: set[str]) -> Source:
     if study:
         study["baseline"] = told(study["baseline"])
         study["variants"] = [{**found, "name": told(found["name"])} for found in study["variants"]]
-    return replace(source, episodes=episodes, means=means, study=study)
+    configurations = {told(name): found for name, found in source.configurations.items()}
+    records = source.records.renamed(told)
+    return replace(
+        source, episodes=episodes, means=means, study=study, configurations=configurations, records=records
+    )
 
 
 def _games(sources: Sequence[Source], chosen: Sequence[str]) -> list[str]:
@@ -175,15 +225,19 @@ def _told(source: Source) -> str:
     return f"{source.label} ({note})" if note else f"{source.label} ({len(source.runs)} runs)"
 
 
-def _described(sources: Sequence[Source], names: Sequence[str]) -> tuple[VariantDescription, ...]:
-    known = {found["name"]: found for source in sources for found in source.study.get("variants", ())}
-    axes = {row.variant: row.axis for source in sources for row in source.episodes}
+def _described(
+    sources: Sequence[Source], names: Sequence[str], baseline: str
+) -> tuple[VariantDescription, ...]:
+    """Return what is known of each variant, from the first source that says it."""
+    known = {found["name"]: found for source in sources[::-1] for found in source.study.get("variants", ())}
+    axes = {row.variant: row.axis for source in sources[::-1] for row in source.episodes}
     origin = {run.variant: source.label for source in sources for run in source.runs}
     return tuple(
         VariantDescription(
             name,
             known[name]["question"] if name in known else f"From {origin[name]}",
             known[name]["axis"] if name in known else axes.get(name, ""),
+            changes_of(sources, name, baseline),
         )
         for name in names
     )

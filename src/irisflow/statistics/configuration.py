@@ -1,7 +1,7 @@
 """In which keys one configuration differs from another."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 IGNORED = ("variant.",)  # name, question and axis: what the variant is called, not what it does
@@ -19,6 +19,24 @@ def changed_keys(base: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Chang
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key) and not key.startswith(IGNORED)
     )
+
+
+def settings_of(tree: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return every dotted key with its value, sorted; `scale` is left out, as other keys stand for its values."""
+    return tuple(
+        (key, value) for key, value in sorted(_leaves(tree)) if not key.startswith((*IGNORED, "scale."))
+    )
+
+
+def with_changes(base: Mapping[str, str], changes: Iterable[Sequence[str | None]]) -> dict[str, str]:
+    """Return the keys and values of what differs from `base` by these changes."""
+    own = dict(base)
+    for key, _, value in changes:
+        if key is not None and value is not None:
+            own[key] = value
+        elif key is not None:
+            own.pop(key, None)
+    return own
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

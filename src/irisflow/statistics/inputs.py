@@ -55,7 +55,7 @@ def read_provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return one record per epoch of an agent's training: `epoch`, `env_steps`, `train/...`.
+    """Return one record per epoch of an agent's training: `epoch`, `env_steps`, `PART/train/TERM`, ...
 
     Raises DataError with file and row.
     """

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from irisflow import games
 from irisflow.errors import ConfigError, DataError, nearest
+from irisflow.statistics.configuration import with_changes
 from irisflow.statistics.episode_score import COLUMNS, RANDOM_PLAY, EpisodeScore
+from irisflow.statistics.records import Records, read_study_records
 from irisflow.statistics.reference import possible_range
+from irisflow.statistics.run_folder import EVALUATION, TRAINER, episodes_of, read_run_folder, records_of
 from irisflow.statistics.scores import Run, read_scores
 from irisflow.storage import open_artefact, verify
 
@@ -36,7 +37,8 @@ Found = Iterator[tuple[str, Run, float]]  # where a score stands, whose it is, t
 class Source:
     """What one place gives: episodes where they are known, else mean scores of runs.
 
-    `skipped` names what cannot be compared, `study` what the study's summary says about itself.
+    `skipped` names what cannot be compared, `study` what the study's summary says about itself, `records` what is known
+    beside scores and `lost` what of that is gone, in words. `configurations` are those of variants, by dotted keys.
     """
 
     label: str
@@ -45,6 +47,9 @@ class Source:
     skipped: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     study: Mapping[str, Any] = field(default_factory=dict)
+    records: Records = field(default_factory=Records)
+    lost: str = ""
+    configurations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[Run]:
@@ -81,16 +86,10 @@ def read_source(place: Path, *, label: str | None = None) -> Source:
 
 
 def _of_folder(place: Path, label: str) -> Source:
-    if (place / "config/trainer.yaml").is_file():
+    if (place / TRAINER).is_file():
         return _of_run_folder(place, label)
     if (place / "summary.json").is_file() and (place / "scores.csv").is_file():
-        artefact = open_artefact(place, kind="study")
-        for name in ("scores.csv", "summary.json"):
-            verify(artefact.folder / name)
-        study = json.loads((place / "summary.json").read_text(encoding="utf-8"))["study"]
-        return Source(
-            label, tuple(read_scores([place / "scores.csv"])), files=(place / "scores.csv",), study=study
-        )
+        return _of_study(place, label)
     files = sorted(place.rglob("scores.csv"))
     if not files:
         raise ConfigError(f"compare: {place} has no scores.csv in or under it. Allowed: {FORMATS}.")
@@ -100,20 +99,49 @@ def _of_folder(place: Path, label: str) -> Source:
     return Source(label, tuple(read_scores(files)), files=tuple(files))
 
 
+def _of_study(place: Path, label: str) -> Source:
+    artefact = open_artefact(place, kind="study")
+    for name in ("scores.csv", "summary.json"):
+        verify(artefact.folder / name)
+    study = json.loads((place / "summary.json").read_text(encoding="utf-8"))["study"]
+    records, lost = read_study_records(place)
+    base = dict(study.get("configuration", ()))  # an older summary has none
+    return Source(
+        label,
+        tuple(read_scores([place / "scores.csv"])),
+        files=(place / "scores.csv",),
+        study=study,
+        records=records,
+        lost=lost,
+        configurations={
+            variant["name"]: with_changes(base, variant.get("changes", ()))
+            for variant in study["variants"]
+            if base
+        },
+    )
+
+
 def _of_run_folder(place: Path, label: str) -> Source:
-    """Return the last evaluation of a run by hand."""
-    file = place / "evaluation" / "last.json"
-    if not file.is_file():
-        raise ConfigError(
-            f"compare: {place} has no evaluation/last.json. Evaluate it first: `python scripts/eval.py` in it."
-        )
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        trainer = yaml.safe_load((place / "config/trainer.yaml").read_text(encoding="utf-8"))
-        cells = [str(trainer["variant"]["name"]), *(str(found[key]) for key in ("game", "seed", "mean"))]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: cannot be read ({error}). Evaluate the run again.") from None
-    return _of_pairs(label, file, iter([(str(file), *_checked(str(file), *cells))]))
+    """Return the last evaluation of a run by hand, and what the run wrote down."""
+    folder, file = read_run_folder(place), place / EVALUATION
+    run, score = _checked(str(file), *folder.cells)
+    found = Source(
+        label,
+        means={run: score},
+        files=(file,),
+        configurations={run.variant: folder.configuration},
+        lost="the agent that was evaluated is not there any more, so what it wrote down is not shown",
+    )
+    if (agent := folder.agent) is None:
+        return found
+    episodes = tuple(episodes_of(folder, agent, run))
+    return replace(
+        found,
+        episodes=episodes,
+        means={} if episodes else found.means,
+        records=records_of(agent, run),
+        lost="",
+    )
 
 
 def _of_csv(place: Path, label: str) -> Source:

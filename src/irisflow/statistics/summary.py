@@ -45,13 +45,14 @@ def summarise(
     world_model: pd.DataFrame | None = None,
     from_elsewhere: Mapping[Run, float] | None = None,
     confusions: Mapping[Run, Confusions] | None = None,
+    remarks: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
 
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
     ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions,
     `world_model` and `confusions` measurements of held-out episodes, `metrics` and `timings` what training wrote down.
-    `from_elsewhere` has mean raw scores of runs whose episodes are not known.
+    `from_elsewhere` has mean raw scores of runs whose episodes are not known, `remarks` warnings for the first page.
     Raises DataError for scores outside the study and for a variant without any.
     """
     final = sorted(row for row in scores if row.split == "final")
@@ -98,6 +99,7 @@ def summarise(
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),
+        "remarks": [dict(remark) for remark in remarks],
         "num_from_elsewhere": len(from_elsewhere or {}),
         "scores_sha256": _sha256([*final, *during, *sorted(random_play)], from_elsewhere or {}),
     }

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -64,6 +64,18 @@ def table(rows: Iterable[Measured]) -> pd.DataFrame:
     made = pd.DataFrame(list(rows), columns=list(Measured._fields))
     kinds = {"seed": "int64", "env_step": "int64", "value": "float64", "n": "int64"}
     return _typed(made.astype(kinds))
+
+
+def rows_of(rows: pd.DataFrame, runs: Collection[Run]) -> pd.DataFrame:
+    """Return the measurements of these runs."""
+    own = pd.MultiIndex.from_frame(rows[["variant", "game", "seed"]])
+    return rows[own.isin(list(runs))] if runs and not rows.empty else rows.iloc[:0]
+
+
+def together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the measurements of all parts, in their order."""
+    found = [rows for rows in parts if not rows.empty]
+    return _typed(pd.concat(found, ignore_index=True)) if found else table(())
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:
