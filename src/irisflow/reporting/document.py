@@ -18,6 +18,7 @@ from irisflow.reporting.efficiency import targets_table
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, read_films
 from irisflow.reporting.grids import film_grid, picture_grid
+from irisflow.reporting.interactions import interaction_table
 from irisflow.reporting.interactive import tag
 from irisflow.reporting.latex import write_tables
 from irisflow.reporting.notes import configuration_tables, power_note
@@ -244,6 +245,9 @@ def _ablation_section(summary: Summary, drawings: Mapping[str, Drawing]) -> Iter
         unnormalised = {"F19": "No game of the comparison has reference scores."}
         blocks = [*_figures(drawings, unnormalised), ablation_table(summary)]
         yield {"title": "Ablation by axis", "blocks": blocks}
+    if "F24" in drawings:
+        blocks = [*_figures(drawings, {"F24": ""}), interaction_table(summary)]
+        yield {"title": "Two changes at once", "blocks": blocks}
 
 
 def _efficiency_section(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:

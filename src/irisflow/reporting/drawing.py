@@ -120,11 +120,14 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def label_on(axes: Axes, x: float, y: float, words: str, colour: str) -> Text:
     """Write on a filled area, and return, a text in the ink that stands out from it; its box keeps hatches away."""
-    red, green, blue = to_rgb(colour)
-    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
     box = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
-    ink = "white" if is_dark else INK
-    return axes.text(x, y, words, ha="center", va="center", fontsize=7, color=ink, bbox=box)
+    return axes.text(x, y, words, ha="center", va="center", fontsize=7, color=ink_on(colour), bbox=box)
+
+
+def ink_on(colour: str) -> str:
+    """Return the colour of a text that stands out from an area of a colour."""
+    red, green, blue = to_rgb(colour)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
 
 
 def banded_line(

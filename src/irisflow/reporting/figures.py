@@ -27,6 +27,7 @@ from irisflow.reporting.drawing import (
     whisker,
 )
 from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
+from irisflow.reporting.interactions import draw_interactions, grids_of
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
 from irisflow.reporting.optimism import draw_association, draw_promises, has_association
 from irisflow.reporting.phases import draw_phases
@@ -70,6 +71,7 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (bool(summary["comparisons"]), draw_forest),
         (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
         (has_tornado(summary), draw_tornado),
+        (bool(grids_of(summary)), draw_interactions),
         (has_spending(summary), draw_spending),
         (has_game_curves(summary), draw_game_curves),
         (bool(summary["random_play"]), draw_random_play),

@@ -19,6 +19,7 @@ from irisflow.statistics.coverage import Block, check_belongs, common_block, mis
 from irisflow.statistics.efficiency import efficiency_summary
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.exact import stratified_test
+from irisflow.statistics.interactions import interaction_summary
 from irisflow.statistics.phases import Timings
 from irisflow.statistics.power import seeds_for_power
 from irisflow.statistics.random_play import against_random_play
@@ -78,6 +79,7 @@ def summarise(
             name: num_superhuman(scores) for name, scores in normalised.items() if scores.size
         },
         "comparisons": _comparisons(study, block, raw, normalised),
+        "interactions": interaction_summary(study, normalised),
         "random_play": against_random_play(study, means, random_play),
         "improvement_matrix": _improvement_matrix(study, raw),
         "profiles": _profiles(study, normalised),
