@@ -51,11 +51,13 @@ def build_report(
     output_dir: Path,
     *,
     films: Mapping[Key, Path] | None = None,
+    folders: Mapping[Key, str] | None = None,
 ) -> None:
     """Write `paths.REPORT_FILES` but the manifest into `output_dir`, once all is built.
 
     `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
-    `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
+    `film.safetensors`, `folders` to the run's folder as seen from the report. The same inputs give the same bytes.
+    Raises DataError for a damaged file of these.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     shown = in_order(summary)
@@ -76,7 +78,15 @@ def build_report(
         (building / "metrics.json").write_bytes(json_bytes(headline_numbers(shown)))
         _draw_markers(styles, building / "page")
         content = {**_frame(shown), "sections": _gathered(_sections(shown, drawings, pictures, building))}
-        text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
+        text = page(
+            content,
+            drawings,
+            styles,
+            pictures.films,
+            building=building,
+            summary=numbers,
+            folders=folders or {},
+        )
         (building / "summary.html").write_text(text, encoding="utf-8")
         write_tables(content["sections"], building / "tables")
         _typeset(content, building)

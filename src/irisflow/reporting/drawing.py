@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,34 @@ MANY_ROWS = 8
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One run among the points of a line: which it is, and its score as text."""
+
+    variant: str
+    game: str
+    seed: int
+    score: str
+
+    @property
+    def words(self) -> str:
+        """What a reader is told who points at it."""
+        return f"{self.variant}, {self.game}, seed {self.seed}: {self.score}"
+
+
 @dataclass
 class Drawing:
-    """A figure, its finding and caption, and the plotted numbers."""
+    """A figure, its finding and caption, and the plotted numbers.
+
+    `dots` names the runs that the points of some lines stand for, in the order of the points.
+    """
 
     identifier: str
     title: str
     caption: str
     figure: Figure
     rows: list[Row]
+    dots: dict[Line2D, list[Dot]] = field(default_factory=dict)
 
 
 def save(drawing: Drawing, folder: Path) -> None:

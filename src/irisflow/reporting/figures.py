@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
@@ -13,6 +14,7 @@ from irisflow.reporting import findings, published
 from irisflow.reporting.ablation import draw_tornado, has_tornado
 from irisflow.reporting.drawing import (
     WIDTH,
+    Dot,
     Drawing,
     Row,
     banded_line,
@@ -45,6 +47,7 @@ from irisflow.reporting.style import (
     looks,
     number,
     p_statement,
+    score,
     seeds_text,
     time_unit,
     variant_names,
@@ -352,11 +355,15 @@ def draw_strips(summary: Summary) -> Drawing:
     styles, games = looks(summary), summary["games"]
     figure, panels = panel_grid(list(games), row_height=72)
     rows: list[Row] = []
+    dots: dict[Line2D, list[Dot]] = {}
     for game, axes in panels.items():
         for place, (name, record) in enumerate(games[game]["variants"].items()):
             values = list(record["seeds"].values())
             offsets = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(len(values))
-            axes.plot(place + offsets, values, styles[name].marker, color=styles[name].colour, alpha=0.85)
+            (line,) = axes.plot(
+                place + offsets, values, styles[name].marker, color=styles[name].colour, alpha=0.85
+            )
+            dots[line] = [Dot(name, game, int(seed), score(value)) for seed, value in record["seeds"].items()]
             if record["mean"] is not None:
                 axes.hlines(
                     record["mean"], place - 0.32, place + 0.32, color=styles[name].colour, linewidth=1
@@ -374,7 +381,7 @@ def draw_strips(summary: Summary) -> Drawing:
         " (lower) and human"
         " or perfect (upper) score, where it lies in the panel."
     )
-    return Drawing("F8", findings.strips(summary), caption, figure, rows)
+    return Drawing("F8", findings.strips(summary), caption, figure, rows, dots)
 
 
 def draw_cost(summary: Summary) -> Drawing:
