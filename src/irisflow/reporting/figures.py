@@ -335,8 +335,24 @@ def draw_iqm_curve(summary: Summary) -> Drawing:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
     axes.grid(visible=True)
+    _frames_on_top(axes, summary["curves"].get("frames_per_step"))
     legend(figure, styles)
     return Drawing("F6", findings.learning(summary), _curve_caption(summary), figure, rows)
+
+
+def _frames_on_top(axes: Axes, frames_per_step: float | None) -> None:
+    """Draw a second scale for the emulator's frames, where every game has as many a step, and more than one."""
+    if frames_per_step is None or frames_per_step == 1:
+        return
+    top = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda steps: np.asarray(steps) * frames_per_step,
+            lambda frames: np.asarray(frames) / frames_per_step,
+        ),
+    )
+    top.set_xlabel(f"frames of the emulator, {frames_per_step:g} a step")
+    top.xaxis.set_major_formatter(FuncFormatter(steps_text))
 
 
 def _curve_caption(summary: Summary) -> str:

@@ -1,7 +1,8 @@
 """The report's tables as plain data: columns, and rows of cells that the Typst template sets.
 
-A cell is a text, or `{"text", "style", "marker"}`: the style is `strong`, `muted`, `good` or `bad`, the
-marker the place of a variant. Texts are never markup, so a name with strange characters is only printed.
+A cell is a text, or `{"text", "style", "marker", "heat"}`: the style is `strong`, `muted`, `good` or `bad`, the
+marker the place of a variant, the heat a ground from -100 to 100. Texts are never markup, so a name with
+strange characters is only printed.
 """
 
 # ruff: noqa: RUF001  (typographic signs in printed text)
@@ -36,6 +37,9 @@ FEW_GAMES = 3
 MOST_DIGESTS = 4
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
+NOT_MEASURED = (
+    "Energy: not measured. Floating-point operations: not counted in a study; `irisflow bench` counts them."
+)
 Cell = str | dict[str, Any]
 Block = dict[str, Any]
 
@@ -287,7 +291,8 @@ def _game_table(summary: Summary, names: Sequence[str], index: int) -> Block:
             for title, align in ((f"{name}:\nmean ± std", "right"), ("norm.", "right"))
         ),
     ]
-    rows = [_game_row(game, row, names) for game, row in summary["games"].items()]
+    planned = summary["coverage"]["planned"]
+    rows = [_game_row(game, row, names, planned) for game, row in summary["games"].items()]
     title = "Scores per game" if index == 0 else "Scores per game, continued"
     caption, size = _game_caption(summary), {1: 8.5, 2: 8.5, 3: 8.5, 6: 6.8}.get(len(names), 7.5)
     return table("T3", title, columns, rows, caption=caption, size=size)
@@ -298,7 +303,11 @@ def _long_game_table(summary: Summary, names: Sequence[str]) -> Block:
     titles = ("Random", "Human*", "IRIS, published", "Mean ± std", "norm.")
     columns = [column("Game", align="left"), column("Variant", align="left"), *map(column, titles)]
     rows = [
-        [game, variant_cell(summary, name), *_game_row(game, row, [name])[1:]]
+        [
+            game,
+            variant_cell(summary, name),
+            *_game_row(game, row, [name], summary["coverage"]["planned"])[1:],
+        ]
         for game, row in summary["games"].items()
         for name in names
     ]
@@ -313,12 +322,14 @@ def _game_caption(summary: Summary) -> str:
     return (
         f"Raw score: mean over seeds of the run's mean over evaluation episodes; {spread}. norm.: (score −"
         f" random) /"
-        " (human − random). * For toy games perfect play, not human. IRIS, published: mean of 5 runs at"
-        " 100,000 steps."
+        " (human − random), the darker its ground the nearer to 1. * For toy games perfect play, not human. IRIS,"
+        " published: mean of 5 runs at 100,000 steps."
     )
 
 
-def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[Cell]:
+def _game_row(
+    game: str, row: Mapping[str, Any], names: Sequence[str], planned: Mapping[str, int]
+) -> list[Cell]:
     scale = row["reference"]
     cells: list[Cell] = [
         game,
@@ -332,8 +343,17 @@ def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[C
             cells += [{"text": "missing", "style": "bad"}, DASH]
         else:
             spread = f" ± {score(record['std'])}" if record["std"] is not None else ""
-            cells += [f"{score(record['mean'])}{spread}", number(record["normalised"], 2)]
+            lacks = len(record["seeds"]) < planned[name]
+            runs = f" (n = {len(record['seeds'])})" if lacks else ""
+            cells += [f"{score(record['mean'])}{spread}{runs}", _heat(record["normalised"])]
     return cells
+
+
+def _heat(value: float | None) -> Cell:
+    """Return a normalised score on a ground that is the darker, the nearer to 1 it is; below 0 of another colour."""
+    if value is None:
+        return DASH
+    return {"text": number(value, 2), "heat": round(100 * max(-1.0, min(1.0, value)))}
 
 
 def cost_table(summary: Summary) -> Block:
@@ -358,8 +378,7 @@ def cost_table(summary: Summary) -> Block:
         rows.append(_cost_row(summary, row))
     caption = (
         "Sums over the jobs of a row; memory is the largest resident set of one job; parameters: tokenizer /"
-        " world model /"
-        " actor-critic."
+        f" world model / actor-critic. {NOT_MEASURED}"
     )
     return table("T4", "Cost", columns, rows, caption=caption, size=7.5, rules_after=rules)
 
@@ -515,6 +534,8 @@ def method_notes(summary: Summary) -> list[dict[str, str]]:
         f" over {how}; Holm-adjusted over all variants against {summary['study']['baseline']}. The p value of a difference"
         " in IQM comes from the same deals, 10,000 of them where there are more than 20,000.",
         **_random_play_note(summary),
+        "Selection": "what is chosen by these scores was chosen on the games that it is tested on (selection on test"
+        " games): for a claim about other games, keep some apart.",
         "Missing runs": "aggregates use the largest block of games × seeds that every variant has; nothing"
         " is imputed.",
         "Deviations from IRIS's protocol": "; ".join(deviations(summary)) or "none",

@@ -300,8 +300,10 @@ def _curves(study: StudyDescription, block: Block, during: Sequence[EpisodeScore
     pretraining: dict[str, int] = dict.fromkeys(_names(study), 0)
     for row in during:
         pretraining[row.variant] = max(pretraining[row.variant], row.pretraining_env_steps)
+    ratios = {row.frames / row.env_step for row in during if row.env_step}
     return {
         "pretraining_env_steps": pretraining,
+        "frames_per_step": ratios.pop() if len(ratios) == 1 else None,
         "games": {
             game: {name: _game_curve(study, curves, name, game) for name in _names(study)}
             for game in study.games
