@@ -69,6 +69,7 @@ def study(
         num_evaluation_episodes=episodes,
         bootstrap_reps=500,
         full_protocol=scale == "full",
+        configuration=tuple((f"training.part_{index:03d}.setting", "0.0001") for index in range(170)),
     )
 
 

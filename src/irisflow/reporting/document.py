@@ -12,6 +12,7 @@ import typst
 
 from irisflow.reporting import findings, tables
 from irisflow.reporting.ablation import ablation_table, axes_of
+from irisflow.reporting.appendix import appendix
 from irisflow.reporting.compact import cost_table_of, phases_table_of
 from irisflow.reporting.drawing import Drawing, save
 from irisflow.reporting.efficiency import targets_table
@@ -77,7 +78,8 @@ def build_report(
         (building / "summary.json").write_bytes(numbers)
         (building / "metrics.json").write_bytes(json_bytes(headline_numbers(shown)))
         _draw_markers(styles, building / "page")
-        content = {**_frame(shown), "sections": _gathered(_sections(shown, drawings, pictures, building))}
+        pages = [*_gathered(_sections(shown, drawings, pictures, building)), *appendix(shown)]
+        content = {**_frame(shown), "sections": pages}
         text = page(
             content,
             drawings,

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
-from irisflow.statistics.configuration import Change, changed_keys
+from irisflow.statistics.configuration import Change, changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
 from irisflow.statistics.scores import Run, read_scores
@@ -92,6 +92,7 @@ def describe(study: Study) -> StudyDescription:
         num_evaluation_episodes=baseline["evaluation"]["final"]["num_episodes"],
         bootstrap_reps=study.statistics.bootstrap_reps,
         full_protocol=study.scale == "full" and not study.overrides,
+        configuration=settings_of(baseline),
     )
 
 

@@ -21,6 +21,13 @@ def changed_keys(base: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Chang
     )
 
 
+def settings_of(tree: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return every dotted key with its value, sorted; `scale` is left out, as other keys stand for its values."""
+    return tuple(
+        (key, value) for key, value in sorted(_leaves(tree)) if not key.startswith((*IGNORED, "scale."))
+    )
+
+
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:

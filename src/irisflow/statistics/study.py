@@ -35,6 +35,7 @@ class StudyDescription:
 
     `scale_note` states the budget in words. `full_protocol` is true only where budget and evaluation are
     IRIS's own. `own_seeds` has the seeds of variants that come from elsewhere and have other ones than `seeds`.
+    `configuration` has the keys and values of the baseline.
     """
 
     name: str
@@ -49,6 +50,7 @@ class StudyDescription:
     bootstrap_reps: int = 2000
     full_protocol: bool = False
     own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    configuration: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ConfigError for an empty or contradictory study."""
