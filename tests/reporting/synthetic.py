@@ -415,13 +415,16 @@ def write_films(
                     imagined[
                         film, t, :, place : place + 6, 20 + 10 * film + t // 3 : 28 + 10 * film + t // 3
                     ] = 210
+            rng = np.random.default_rng([*f"{name}/{game}/film".encode()])
+            spread = np.linspace(2, 12, 2 * horizon + 2).reshape(2, horizon + 1, 1, 1, 1)
+            noisy = truth + spread * rng.normal(0, 1, truth.shape)
             mask = np.ones((2, horizon + 1), bool)
             mask[1, 8:] = False
             path = folder / f"film-{name}-{game}.safetensors"
             save_file(
                 {
                     "truth": truth,
-                    "reconstruction": truth,
+                    "reconstruction": np.clip(noisy, 0, 255).astype(np.uint8),
                     "imagination": imagined,
                     "greedy": imagined,
                     "actions": np.zeros((2, horizon), np.int64),

@@ -19,6 +19,7 @@ from irisflow.reporting.efficiency import targets_table
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, read_films
 from irisflow.reporting.grids import film_grid, picture_grid
+from irisflow.reporting.held_out import first_seeds, held_out_frames
 from irisflow.reporting.interactions import interaction_table
 from irisflow.reporting.interactive import tag
 from irisflow.reporting.latex import write_tables
@@ -64,7 +65,7 @@ def build_report(
     shown = in_order(summary)
     pictures = Pictures(
         {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())},
-        {key: read_films(path) for key, path in sorted((films or {}).items())},
+        {key: read_films(films[key]) for key in first_seeds(films)} if films else {},
     )
     with tempfile.TemporaryDirectory(prefix=".report-", dir=output_dir) as folder:
         building = Path(folder)
@@ -226,7 +227,9 @@ def _sections(
         yield _section("Learning curves, game by game", drawings, {"F7": curves["F7"]})
         yield {"title": "Scores per game", "blocks": scores}
         yield _section("Every seed", drawings, {"F8": ""})
-    yield {"title": "Reconstructions", "blocks": [picture_grid(summary, pictures.frames, building)]}
+    frames = held_out_frames(pictures.films)
+    reconstructions = picture_grid(summary, frames or pictures.frames, building, are_same=bool(frames))
+    yield {"title": "Reconstructions", "blocks": [reconstructions]}
     yield from _quality_sections(summary, drawings, pictures.films, building)
     if "F11" in drawings:
         yield _section("Training losses", drawings, {"F11": ""})
