@@ -27,7 +27,7 @@ from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, psnr, read_reconstructions
 from irisflow.reporting.published import drawn as published_rows
-from irisflow.reporting.published import published_table
+from irisflow.reporting.published import published_scores_tables, published_table
 from irisflow.reporting.quality import quality_of
 from irisflow.reporting.quality_tables import quality_tables
 from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks
@@ -212,7 +212,8 @@ def _sections(
     else:
         yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
     if summary["published"]:
-        yield {"title": "Beside published agents", "blocks": [published_table(summary)]}
+        blocks = [published_table(summary), *published_scores_tables(summary)]
+        yield {"title": "Beside published agents", "blocks": blocks}
     yield _section("Performance profiles and ranks", drawings, {"F3": needs_block, "F18": needs_two})
     yield _pair("Probability of improvement between variants", drawings, ("F4", "F5"), needs_two)
     yield from _ablation_section(summary, drawings)
