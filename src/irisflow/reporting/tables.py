@@ -33,7 +33,7 @@ MOST_VARIANTS_ACROSS = 6
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
-FEW_GAMES = 3
+FEW_GAMES, MANY_GAMES = 3, 8  # with more than eight the coverage lies above the warnings
 MOST_DIGESTS = 4
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
@@ -109,7 +109,9 @@ def answer_table(summary: Summary) -> Block:
         columns,
         rows,
         caption=_answer_caption(summary),
-        size=9.0 if len(rows) <= MOST_ROOMY_ROWS else 7.5,
+        size=9.0
+        if len(rows) <= (MOST_ROOMY_ROWS if len(summary["study"]["games"]) <= MANY_GAMES else FEW_GAMES)
+        else 7.5,
         rules_after=ends,
     )
 
