@@ -1,5 +1,8 @@
 """The report as a page: whole in itself, the PDF's numbers, and what a reader can do in a browser."""
 
+import base64
+import csv
+import io
 import json
 import re
 import shutil
@@ -67,6 +70,14 @@ def test_it_has_the_numbers_of_the_summary_and_the_rows_of_every_figure(folder: 
     for identifier in figures:
         assert text.count(f'<figure class="block" id="{identifier}"') == 1
         assert f'download="{identifier}.csv"' in text
+
+
+def test_every_table_has_its_rows_as_csv(text: str, folder: Path) -> None:
+    links = dict(re.findall(r'download="(T\d+)\.csv" href="data:text/csv;base64,([^"]+)"', text))
+    assert set(links) >= {path.stem for path in (folder / "tables").glob("T*.tex") if "-" not in path.stem}
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(links["T1"]).decode())))
+    assert [row["Variant"] for row in rows] == ["iris", "fsq", "parallel"]
+    assert all("\n" not in title for title in rows[0])
 
 
 def test_no_name_in_a_figure_is_used_by_another(text: str) -> None:
@@ -195,7 +206,10 @@ def test_a_dot_leads_to_its_runs_folder_and_one_whose_folder_is_not_known_does_n
     page, _ = opened
     links = page.locator("#F8 .points a")
     assert links.count() == 4 and page.locator("#F8 .points > circle.variant-1").count() == 4
-    assert page.locator(".points a").count() == 4, "only seeds are runs"
+    figures = "links => [...new Set(links.map(link => link.closest('figure').id))]"
+    assert page.eval_on_selector_all(".points a", figures) == ["F12", "F8", "F23"], (
+        "elsewhere a point is no run"
+    )
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     score = summary["games"]["Pong"]["variants"]["iris"]["seeds"]["0"]
     shown = f"{score:.2f}" if abs(score) < 10 else f"{score:.1f}"

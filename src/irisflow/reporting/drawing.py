@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, looks
+from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, looks, score
 
 WIDTH = 267.0  # millimetres between the margins of A4 landscape
 LEGEND_KEY, LEGEND_LETTER = 36.0, 4.2  # points that an entry's key with its gaps, and a letter, take at most
@@ -37,6 +37,11 @@ class Dot:
     def words(self) -> str:
         """What a reader is told who points at it."""
         return f"{self.variant}, {self.game}, seed {self.seed}: {self.score}"
+
+
+def dots_of(variant: str, game: str, seeds: Mapping[str, float]) -> list[Dot]:
+    """Return a dot for each run of a variant in a game, by its raw score."""
+    return [Dot(variant, game, int(seed), score(value)) for seed, value in seeds.items()]
 
 
 @dataclass

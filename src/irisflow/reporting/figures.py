@@ -18,6 +18,7 @@ from irisflow.reporting.drawing import (
     Drawing,
     Row,
     banded_line,
+    dots_of,
     legend,
     mark_pretraining,
     name_rows,
@@ -47,7 +48,6 @@ from irisflow.reporting.style import (
     looks,
     number,
     p_statement,
-    score,
     seeds_text,
     time_unit,
     variant_names,
@@ -379,7 +379,7 @@ def draw_strips(summary: Summary) -> Drawing:
             (line,) = axes.plot(
                 place + offsets, values, styles[name].marker, color=styles[name].colour, alpha=0.85
             )
-            dots[line] = [Dot(name, game, int(seed), score(value)) for seed, value in record["seeds"].items()]
+            dots[line] = dots_of(name, game, record["seeds"])
             if record["mean"] is not None:
                 axes.hlines(
                     record["mean"], place - 0.32, place + 0.32, color=styles[name].colour, linewidth=1

@@ -16,6 +16,7 @@ from irisflow.reporting.drawing import Drawing
 from irisflow.reporting.films import Film
 from irisflow.reporting.interactive import interactive_svg
 from irisflow.reporting.style import Look
+from irisflow.reporting.tables import table_as_csv
 
 TEMPLATE = "summary.html.jinja"
 FRAME_MS = 220
@@ -46,6 +47,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["csv"] = lambda block: _uri("text/csv", table_as_csv(block).encode())
     environment.filters["file"] = lambda path: _file(building / str(path).lstrip("/"))
     drawn = {
         identifier: interactive_svg(drawing, _text(building, identifier, "svg"), styles, folders)

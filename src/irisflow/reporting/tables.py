@@ -7,6 +7,8 @@ strange characters is only printed.
 
 # ruff: noqa: RUF001  (typographic signs in printed text)
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -70,6 +72,17 @@ def table(
         "size": size,
         "rules_after": list(rules_after),
     }
+
+
+def table_as_csv(block: Block) -> str:
+    """Return a table block as CSV, its texts as they are printed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([found["title"].replace("\n", " ") for found in block["columns"]])
+    for row in block["rows"]:
+        texts = [cell if isinstance(cell, str) else cell["text"] for cell in row]
+        writer.writerow([text.replace("\N{ZERO WIDTH SPACE}", "") for text in texts])
+    return text.getvalue()
 
 
 def variant_cell(summary: Summary, name: str) -> Cell:
