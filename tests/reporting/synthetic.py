@@ -183,6 +183,7 @@ def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
                             if is_training
                             else {},
                             "peak_rss_mb": float(rng.uniform(3000, 3500)),
+                            **({"num_resumes": int(seed == 1)} if is_training else {}),
                             "device": "cpu",
                             "parameters": {
                                 "tokenizer": 7_600_000,
@@ -203,6 +204,7 @@ def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
                 "run_id": f"collect-{game}",
                 "wall_s": 40.0,
                 "num_updates": {},
+                "num_resumes": None,
                 "parameters": None,
             }
         )

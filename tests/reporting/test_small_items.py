@@ -96,6 +96,17 @@ def test_published_scores_are_those_of_the_papers_and_an_older_summary_has_none(
     assert published.published_scores_tables({**summary, "published": older}) == []
 
 
+def test_trainings_that_went_on_are_named_and_older_ones_did_not_count(summary: dict[str, Any]) -> None:
+    def told(cost: dict[str, Any]) -> Any:
+        rows = tables.provenance_table({**summary, "cost": cost})["rows"]
+        return next(value for what, value in rows if what == "Trainings that were stopped and went on")
+
+    words = told(summary["cost"])
+    assert words.startswith("4 of 8 trainings: fsq, Breakout, seed 1 (1 time), iris, Breakout")
+    assert told({"resumes": {"num_counted": 8, "runs": []}}) == "none of 8 trainings"
+    assert told({}) == told({"resumes": {"num_counted": 0, "runs": []}}) == "not recorded"
+
+
 def test_the_appendix_has_every_setting_and_the_words(summary: dict[str, Any], folder: Path) -> None:
     pages = "\n".join(pages_of(folder))
     assert all(key in pages for key, _ in summary["study"]["configuration"])

@@ -37,6 +37,7 @@ MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
 FEW_GAMES, MANY_GAMES = 3, 8  # with more than eight the coverage lies above the warnings
 MOST_DIGESTS = 4
+MOST_RESUMED = 20  # trainings by name; the others are in summary.json
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
 NOT_MEASURED = (
@@ -438,6 +439,7 @@ def provenance_table(summary: Summary) -> Block:
         *_pairs("Seeds: ", record["seeds"], most=12),
         *_pairs("Machine: ", record["hardware"], most=3),
         *_pairs("Computed with: ", record["computing"], most=3),
+        ["Trainings that were stopped and went on", _resumed(summary["cost"].get("resumes"))],
         ["Versions", _versions(record["versions"])],
         *_pairs("Digests: ", record["digests"], most=MOST_DIGESTS, length=12),
         *_pairs("", {"Command": record["commands"]}, most=3),
@@ -445,6 +447,18 @@ def provenance_table(summary: Summary) -> Block:
     columns = [column("What", align="left"), column("Value", align="left", width="1fr")]
     caption = f"Gathered from {plural(record['num_jobs'], 'job')}; every value is in summary.json."
     return table("T5", "Provenance", columns, rows, size=7.5, caption=caption)
+
+
+def _resumed(resumes: Mapping[str, Any] | None) -> str:
+    """Return how many trainings went on from a checkpoint, and how often."""
+    if not resumes or not resumes["num_counted"]:
+        return "not recorded"
+    found = [
+        f"{run['variant']}, {run['game']}, seed {run['seed']} ({plural(run['num_resumes'], 'time')})"
+        for run in resumes["runs"]
+    ]
+    total = plural(resumes["num_counted"], "training")
+    return f"{len(found)} of {total}: {listed(found, MOST_RESUMED)}" if found else f"none of {total}"
 
 
 def _versions(versions: Mapping[str, Sequence[str]]) -> str:
