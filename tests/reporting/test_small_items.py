@@ -55,6 +55,13 @@ def test_the_ground_ends_at_one_and_below_zero_is_of_another_colour(
     assert tables.game_tables(changed)[0]["rows"][0][5]["heat"] == heat
 
 
+def test_the_first_table_tells_the_aggregates_over_every_run_that_is_there(summary: dict[str, Any]) -> None:
+    caption = tables.answer_table(summary)["caption"]
+    known = summary["all_available"]["fsq"]
+    assert known["num_runs"] == 3 and f"fsq {known['iqm']:.3f} (3)" in caption
+    assert "every run" not in tables.answer_table({**summary, "all_available": {}})["caption"]
+
+
 def test_both_files_show_the_ground(folder: Path) -> None:
     page = (folder / "summary.html").read_text(encoding="utf-8")
     assert "background: color-mix(in srgb, var(--warmth)" in page

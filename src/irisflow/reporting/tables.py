@@ -36,6 +36,7 @@ MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that
 MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
 FEW_GAMES, MANY_GAMES = 3, 8  # with more than eight the coverage lies above the warnings
+MOST_TOLD_IN_CAPTION = 8
 MOST_DIGESTS = 4
 MOST_RESUMED = 20  # trainings by name; the others are in summary.json
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
@@ -164,7 +165,18 @@ def _answer_caption(summary: Summary) -> str:
     return (
         "Scores are normalised: 0 is random play, 1 human play (perfect play for toy games)."
         f" Aggregates over {plural(len(block['normalised_games']), 'game')} ×"
-        f" {seeds_text(summary)}.{verdict if summary['comparisons'] else ''}{few}"
+        f" {seeds_text(summary)}.{verdict if summary['comparisons'] else ''}{few}{_all_available(summary)}"
+    )
+
+
+def _all_available(summary: Summary) -> str:
+    """Return the IQMs over every run that is there, where some are missing."""
+    found = summary.get("all_available")
+    if not found:
+        return ""
+    told = [f"{name} {number(record['iqm'])} ({record['num_runs']})" for name, record in found.items()]
+    return (
+        f" IQM over every run that is there (how many), not comparable: {listed(told, MOST_TOLD_IN_CAPTION)}."
     )
 
 

@@ -74,6 +74,7 @@ def summarise(
         "block": {**_jsonable(block), "normalised_games": list(normalised_games)},
         "protocol": _protocol(final),
         "aggregates": _aggregates(study, normalised),
+        "all_available": _all_available(study, means),
         "published": published_baselines(normalised_games, reps=study.bootstrap_reps),
         "num_superhuman": {
             name: num_superhuman(scores) for name, scores in normalised.items() if scores.size
@@ -194,6 +195,22 @@ def _aggregates(study: StudyDescription, normalised: Mapping[str, Scores]) -> di
     return {
         name: aggregate_record(scores, name=name, reps=study.bootstrap_reps) if scores.size else {}
         for name, scores in normalised.items()
+    }
+
+
+def _all_available(study: StudyDescription, means: Mapping[Run, float]) -> dict[str, Any]:
+    """Return variant -> the IQM over all its runs, whatever others have, and their number; nothing unless some run lacks."""
+    if not missing_runs(study, means):
+        return {}
+    values: dict[str, list[float]] = {name: [] for name in _names(study)}
+    for run, score in sorted(means.items()):
+        scale = reference(run.game)
+        if scale is not None:
+            values[run.variant].append(scale.normalise(score))
+    return {
+        name: {"iqm": aggregate.iqm(np.array(found)[:, None]), "num_runs": len(found)}
+        for name, found in values.items()
+        if found
     }
 
 
