@@ -69,6 +69,7 @@ def study(
         num_evaluation_episodes=episodes,
         bootstrap_reps=500,
         full_protocol=scale == "full",
+        configuration=tuple((f"training.part_{index:03d}.setting", "0.0001") for index in range(170)),
     )
 
 
@@ -182,6 +183,7 @@ def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
                             if is_training
                             else {},
                             "peak_rss_mb": float(rng.uniform(3000, 3500)),
+                            **({"num_resumes": int(seed == 1)} if is_training else {}),
                             "device": "cpu",
                             "parameters": {
                                 "tokenizer": 7_600_000,
@@ -202,6 +204,7 @@ def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
                 "run_id": f"collect-{game}",
                 "wall_s": 40.0,
                 "num_updates": {},
+                "num_resumes": None,
                 "parameters": None,
             }
         )
@@ -414,13 +417,16 @@ def write_films(
                     imagined[
                         film, t, :, place : place + 6, 20 + 10 * film + t // 3 : 28 + 10 * film + t // 3
                     ] = 210
+            rng = np.random.default_rng([*f"{name}/{game}/film".encode()])
+            spread = np.linspace(2, 12, 2 * horizon + 2).reshape(2, horizon + 1, 1, 1, 1)
+            noisy = truth + spread * rng.normal(0, 1, truth.shape)
             mask = np.ones((2, horizon + 1), bool)
             mask[1, 8:] = False
             path = folder / f"film-{name}-{game}.safetensors"
             save_file(
                 {
                     "truth": truth,
-                    "reconstruction": truth,
+                    "reconstruction": np.clip(noisy, 0, 255).astype(np.uint8),
                     "imagination": imagined,
                     "greedy": imagined,
                     "actions": np.zeros((2, horizon), np.int64),

@@ -1,5 +1,8 @@
 """The report as a page: whole in itself, the PDF's numbers, and what a reader can do in a browser."""
 
+import base64
+import csv
+import io
 import json
 import re
 import shutil
@@ -25,14 +28,24 @@ NUM_VARIANTS = 3
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a study of 2 games x 2 seeds x 3 variants."""
     description = synthetic.study(games=("Pong", "Breakout"), num_variants=NUM_VARIANTS, num_seeds=2)
-    frames, folder = tmp_path_factory.mktemp("frames"), tmp_path_factory.mktemp("page")
+    frames, folder = tmp_path_factory.mktemp("frames"), tmp_path_factory.mktemp("page") / "reports"
     build_report(
         summary_of(description, measured=synthetic.world_model_of(description)),
         synthetic.write_reconstructions(description, frames),
         folder,
         films=synthetic.write_films(description, frames),
+        folders={
+            ("iris", game, seed): run_folder("iris", game, seed)
+            for game in description.games
+            for seed in description.seeds
+        },
     )
     return folder
+
+
+def run_folder(variant: str, game: str, seed: int) -> str:
+    """Return where a run lies, as seen from the report; a name of it is strange."""
+    return f"../results/a & b? #1/{variant}/{game}/seed-{seed}"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +55,7 @@ def text(folder: Path) -> str:
 
 def test_the_page_asks_nothing_of_any_network(text: str) -> None:
     addresses = re.findall(r'(?:src|href)="([^"#]{1,40})', text)
-    assert len(addresses) > 20 and all(address.startswith("data:") for address in addresses)
+    assert len(addresses) > 20 and all(address.startswith(("data:", "../results/")) for address in addresses)
     assert "default-src 'none'" in text
     assert not re.search(r"@import|url\((?!#)", text)
 
@@ -57,6 +70,14 @@ def test_it_has_the_numbers_of_the_summary_and_the_rows_of_every_figure(folder: 
     for identifier in figures:
         assert text.count(f'<figure class="block" id="{identifier}"') == 1
         assert f'download="{identifier}.csv"' in text
+
+
+def test_every_table_has_its_rows_as_csv(text: str, folder: Path) -> None:
+    links = dict(re.findall(r'download="(T\d+)\.csv" href="data:text/csv;base64,([^"]+)"', text))
+    assert set(links) >= {path.stem for path in (folder / "tables").glob("T*.tex") if "-" not in path.stem}
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(links["T1"]).decode())))
+    assert [row["Variant"] for row in rows] == ["iris", "fsq", "parallel"]
+    assert all("\n" not in title for title in rows[0])
 
 
 def test_no_name_in_a_figure_is_used_by_another(text: str) -> None:
@@ -177,3 +198,40 @@ def test_the_moving_picture_shows_truth_and_imagination(opened: Any) -> None:
     assert films.count() == 2 * NUM_VARIANTS
     assert page.locator(".films img").first.get_attribute("src").startswith("data:image/png;base64,")
     assert "frames that followed" in page.locator(".films img").first.get_attribute("alt")
+
+
+def test_a_dot_leads_to_its_runs_folder_and_one_whose_folder_is_not_known_does_not(
+    opened: Any, folder: Path
+) -> None:
+    page, _ = opened
+    links = page.locator("#F8 .points a")
+    assert links.count() == 4 and page.locator("#F8 .points > circle.variant-1").count() == 4
+    figures = "links => [...new Set(links.map(link => link.closest('figure').id))]"
+    assert page.eval_on_selector_all(".points a", figures) == ["F12", "F8", "F23"], (
+        "elsewhere a point is no run"
+    )
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    score = summary["games"]["Pong"]["variants"]["iris"]["seeds"]["0"]
+    shown = f"{score:.2f}" if abs(score) < 10 else f"{score:.1f}"
+    told = f"iris, Pong, seed 0: {shown}".replace("-", "\N{MINUS SIGN}")
+    assert links.first.locator("title").text_content() == told
+    target = folder / run_folder("iris", "Pong", 0)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "metrics.jsonl").write_text("{}")
+    links.first.focus()
+    assert page.evaluate("document.activeElement.tagName") == "a", "the keyboard reaches it"
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert "metrics.jsonl" in page.content()
+    assert page.url == target.resolve().as_uri() + "/"
+
+
+def test_links_are_the_same_from_any_checkout(folder: Path, tmp_path: Path) -> None:
+    description = synthetic.study(games=("Pong",), num_variants=1, num_seeds=2)
+    summary, folders = summary_of(description), {("iris", "Pong", 0): run_folder("iris", "Pong", 0)}
+    for name in ("here", "elsewhere/deeper"):
+        build_report(summary, {}, tmp_path / name, folders=folders)
+    pages = [(tmp_path / name / "summary.html").read_bytes() for name in ("here", "elsewhere/deeper")]
+    assert pages[0] == pages[1] and b'href="../results/a%20%26%20b%3F%20%231/iris/Pong/seed-0/"' in pages[0]
+    build_report(summary, {}, tmp_path / "none")
+    assert b"../results/" not in (tmp_path / "none" / "summary.html").read_bytes()

@@ -75,6 +75,9 @@ def test_a_missing_run_is_listed_and_its_game_leaves_the_aggregates() -> None:
     assert summary["coverage"]["missing"] == [["fsq", "Pong", 1]]
     assert summary["block"]["games"] == ["Breakout", "Alien", "Hero"]
     assert summary["block"]["seeds"] == [0, 1, 2]
+    assert summary["all_available"]["fsq"]["num_runs"] == 11
+    assert summary["all_available"]["iris"]["num_runs"] == 12
+    assert summary_of(description)["all_available"] == {}
     assert summary["games"]["Pong"]["variants"]["fsq"]["seeds"].keys() == {"0", "2"}
     assert any(
         "PARTIAL" in caveat["text"] and "fsq/Pong/1" in caveat["text"] for caveat in summary["caveats"]

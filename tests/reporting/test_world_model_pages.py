@@ -15,6 +15,7 @@ from irisflow.errors import DataError
 from irisflow.reporting import quality_findings
 from irisflow.reporting.document import build_report
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
+from irisflow.reporting.held_out import first_seeds, held_out_frames, worst_and_middle
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_figures import draw_quality
 from irisflow.statistics.scores import Run
@@ -186,7 +187,29 @@ def test_a_film_ends_with_its_episode_and_its_picture_shows_the_chosen_frames(tm
     pixels = np.asarray(film_picture(whole, [0, 5], magnification=1))
     assert (pixels[:64, 66:130] == whole.truth[5].transpose(1, 2, 0)).all()
     assert (pixels[66:130, 66:130] == whole.imagination[5].transpose(1, 2, 0)).all()
-    assert isinstance(film_picture(Film(whole.truth, whole.truth), [0], magnification=2), Image.Image)
+    assert isinstance(
+        film_picture(Film(whole.truth, whole.truth, whole.truth), [0], magnification=2), Image.Image
+    )
+
+
+def test_the_same_frames_are_shown_of_all_variants_the_worst_and_those_in_the_middle(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(50, 200, (9, 3, 8, 8)).astype(np.uint8)
+    errors = np.array([3, 9, 1, 7, 5, 2, 8, 4, 6])
+    copies = truth + errors[:, None, None, None].astype(np.uint8)
+    films = {
+        (name, "Pong", 0): [Film(truth[:4], truth[:4], copies[:4]), Film(truth[4:], truth[4:], copies[4:])]
+        for name in ("iris", "fsq")
+    }
+    frames = held_out_frames(films)
+    assert (frames["fsq", "Pong", 0].reconstructions == copies).all()
+    assert [errors[index] for index in worst_and_middle(frames.values(), 4)] == [9, 8, 6, 5]
+    assert sorted(worst_and_middle(frames.values(), 20)) == list(range(9))
+    films["fsq", "Pong", 0] = [Film(truth[::-1], truth, copies)]
+    assert held_out_frames(films) == {}, "frames that differ are not compared"
+    assert first_seeds([("b", "Pong", 3), ("a", "Pong", 2), ("a", "Pong", 1)]) == [
+        ("a", "Pong", 1), ("b", "Pong", 3),
+    ]  # fmt: skip
 
 
 def test_a_damaged_film_is_refused_with_its_tensor(tmp_path: Path) -> None:

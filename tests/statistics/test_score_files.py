@@ -142,6 +142,11 @@ def test_costs_are_read_and_a_bad_key_is_named(tmp_path: Path) -> None:
         path.write_text(json.dumps({**COST, **changes}))
         with pytest.raises(DataError, match="key 'wall_s'"):
             read_costs([path])
+    path.write_text(json.dumps({**COST, "num_resumes": 2}))
+    assert read_costs([path])[0]["num_resumes"] == 2
+    path.write_text(json.dumps({**COST, "num_resumes": "two"}))
+    with pytest.raises(DataError, match="key 'num_resumes'"):
+        read_costs([path])
 
 
 def test_provenance_without_a_key_and_broken_json_are_refused(tmp_path: Path) -> None:

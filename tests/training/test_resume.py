@@ -1,5 +1,6 @@
 """A training that was stopped and goes on ends in the same bytes as one that was never stopped."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -147,6 +148,8 @@ def test_a_killed_stage_goes_on_to_the_artefact_of_one_that_was_not(smoke_run: P
     assert not list((folder / "resume").glob("*"))
     for name in COMPARED:
         assert (folder / agent / name).read_bytes() == (smoke_run / agent / name).read_bytes(), name
+    costs = [json.loads((root / agent / "cost.json").read_text()) for root in (folder, smoke_run)]
+    assert [cost["num_resumes"] for cost in costs] == [1, 0]
 
 
 def test_a_second_process_on_the_same_run_is_turned_away(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from warm_stages import warm_python
 from irisflow.study import load_study
 from workspace import copy_checkout, run
 
-STUDIES = ("tokenizer_losses", "quantizers", "backbones", "predictions", "pretraining", "language_model")
+STUDIES = (
+    "tokenizer_losses",
+    "quantizers",
+    "backbones",
+    "predictions",
+    "retnet_parallel",
+    "pretraining",
+    "language_model",
+)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
@@ -34,6 +42,8 @@ def test_a_study_runs_to_its_report(name: str, checkout_and_python: tuple[Path, 
     assert summary["coverage"]["is_complete"]
     assert all(summary["aggregates"][variant] for variant in study.variants)
     assert (checkout / "reports/summary.pdf").read_bytes().startswith(b"%PDF")
+    combinations = [found["both"] for grid in summary["interactions"] for found in grid["contrasts"]]
+    assert combinations == (["prediction_parallel_retnet"] if name == "retnet_parallel" else [])
 
 
 @pytest.mark.parametrize("name", STUDIES)

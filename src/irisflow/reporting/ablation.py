@@ -58,7 +58,7 @@ def draw_tornado(summary: Summary) -> Drawing:
         (bar,) = axes.barh(place, found[name]["value"], height=0.6, color=styles[name].colour, alpha=0.35)
         bar.set_gid(f"variant-{variant_names(summary).index(name)}")
         whisker(axes, place, found[name], styles[name])
-        words = f"{axis_of.get(name, '')}   {_delta(found[name])}"
+        words = f"{axis_of.get(name, '')}   {delta(found[name])}"
         axes.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(f"IQM minus that of {summary['study']['baseline']}")
@@ -146,7 +146,7 @@ def _cells(summary: Summary, name: str) -> list[Cell]:
     ]
     return [
         *first,
-        _delta(comparison["iqm_difference"]),
+        delta(comparison["iqm_difference"]),
         *deltas,
         interval(comparison["improvement"], 2),
         p_value(comparison["p"]),
@@ -155,7 +155,7 @@ def _cells(summary: Summary, name: str) -> list[Cell]:
     ]
 
 
-def _delta(estimate: Mapping[str, Any] | None) -> str:
+def delta(estimate: Mapping[str, Any] | None) -> str:
     """Return `+0.120 [-0.010, +0.250]`, without the brackets where there is no interval."""
     if not estimate:
         return DASH

@@ -5,7 +5,16 @@ from typing import Any
 
 from irisflow.reporting.phases import phases_table, rate
 from irisflow.reporting.style import DASH, Summary, count, duration, listed, percent, variant_names
-from irisflow.reporting.tables import Block, Cell, column, cost_table, millions_of_parts, table, variant_cell
+from irisflow.reporting.tables import (
+    NOT_MEASURED,
+    Block,
+    Cell,
+    column,
+    cost_table,
+    millions_of_parts,
+    table,
+    variant_cell,
+)
 from irisflow.statistics.account import SHARED
 from irisflow.statistics.inputs import COMPONENTS
 
@@ -39,6 +48,7 @@ def _wide_cost_table(summary: Summary, rows: Sequence[Record]) -> Block:
     caption = (
         "Sums over the jobs of a variant; memory is the largest resident set of one job; parameters: tokenizer / world model"
         " / actor-critic. shared: work that serves several variants. By stage and variant: F10's CSV and summary.json."
+        f" {NOT_MEASURED}"
     )
     return table("T4", "Cost", columns, cells, caption=caption, size=7.5)
 

@@ -12,19 +12,22 @@ import typst
 
 from irisflow.reporting import findings, tables
 from irisflow.reporting.ablation import ablation_table, axes_of
+from irisflow.reporting.appendix import appendix
 from irisflow.reporting.compact import cost_table_of, phases_table_of
 from irisflow.reporting.drawing import Drawing, save
 from irisflow.reporting.efficiency import targets_table
 from irisflow.reporting.figures import draw_all, marker_figure
 from irisflow.reporting.films import Film, read_films
 from irisflow.reporting.grids import film_grid, picture_grid
+from irisflow.reporting.held_out import first_seeds, held_out_frames
+from irisflow.reporting.interactions import interaction_table
 from irisflow.reporting.interactive import tag
 from irisflow.reporting.latex import write_tables
 from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, psnr, read_reconstructions
 from irisflow.reporting.published import drawn as published_rows
-from irisflow.reporting.published import published_table
+from irisflow.reporting.published import published_scores_tables, published_table
 from irisflow.reporting.quality import quality_of
 from irisflow.reporting.quality_tables import quality_tables
 from irisflow.reporting.style import Look, Summary, drawing_style, in_order, looks
@@ -50,17 +53,19 @@ def build_report(
     output_dir: Path,
     *,
     films: Mapping[Key, Path] | None = None,
+    folders: Mapping[Key, str] | None = None,
 ) -> None:
     """Write `paths.REPORT_FILES` but the manifest into `output_dir`, once all is built.
 
     `reconstructions` maps (variant, game, seed) to a `reconstructions.safetensors`, `films` to a
-    `film.safetensors`. The same inputs give the same bytes. Raises DataError for a damaged file of these.
+    `film.safetensors`, `folders` to the run's folder as seen from the report. The same inputs give the same bytes.
+    Raises DataError for a damaged file of these.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     shown = in_order(summary)
     pictures = Pictures(
         {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())},
-        {key: read_films(path) for key, path in sorted((films or {}).items())},
+        {key: read_films(films[key]) for key in first_seeds(films)} if films else {},
     )
     with tempfile.TemporaryDirectory(prefix=".report-", dir=output_dir) as folder:
         building = Path(folder)
@@ -74,8 +79,17 @@ def build_report(
         (building / "summary.json").write_bytes(numbers)
         (building / "metrics.json").write_bytes(json_bytes(headline_numbers(shown)))
         _draw_markers(styles, building / "page")
-        content = {**_frame(shown), "sections": _gathered(_sections(shown, drawings, pictures, building))}
-        text = page(content, drawings, styles, pictures.films, building=building, summary=numbers)
+        pages = [*_gathered(_sections(shown, drawings, pictures, building)), *appendix(shown)]
+        content = {**_frame(shown), "sections": pages}
+        text = page(
+            content,
+            drawings,
+            styles,
+            pictures.films,
+            building=building,
+            summary=numbers,
+            folders=folders or {},
+        )
         (building / "summary.html").write_text(text, encoding="utf-8")
         write_tables(content["sections"], building / "tables")
         _typeset(content, building)
@@ -198,7 +212,8 @@ def _sections(
     else:
         yield _section("Aggregate metrics", drawings, {"F1": needs_block, "F2": needs_two})
     if summary["published"]:
-        yield {"title": "Beside published agents", "blocks": [published_table(summary)]}
+        blocks = [published_table(summary), *published_scores_tables(summary)]
+        yield {"title": "Beside published agents", "blocks": blocks}
     yield _section("Performance profiles and ranks", drawings, {"F3": needs_block, "F18": needs_two})
     yield _pair("Probability of improvement between variants", drawings, ("F4", "F5"), needs_two)
     yield from _ablation_section(summary, drawings)
@@ -213,7 +228,9 @@ def _sections(
         yield _section("Learning curves, game by game", drawings, {"F7": curves["F7"]})
         yield {"title": "Scores per game", "blocks": scores}
         yield _section("Every seed", drawings, {"F8": ""})
-    yield {"title": "Reconstructions", "blocks": [picture_grid(summary, pictures.frames, building)]}
+    frames = held_out_frames(pictures.films)
+    reconstructions = picture_grid(summary, frames or pictures.frames, building, are_same=bool(frames))
+    yield {"title": "Reconstructions", "blocks": [reconstructions]}
     yield from _quality_sections(summary, drawings, pictures.films, building)
     if "F11" in drawings:
         yield _section("Training losses", drawings, {"F11": ""})
@@ -244,6 +261,9 @@ def _ablation_section(summary: Summary, drawings: Mapping[str, Drawing]) -> Iter
         unnormalised = {"F19": "No game of the comparison has reference scores."}
         blocks = [*_figures(drawings, unnormalised), ablation_table(summary)]
         yield {"title": "Ablation by axis", "blocks": blocks}
+    if "F24" in drawings:
+        blocks = [*_figures(drawings, {"F24": ""}), interaction_table(summary)]
+        yield {"title": "Two changes at once", "blocks": blocks}
 
 
 def _efficiency_section(summary: Summary, drawings: Mapping[str, Drawing]) -> Iterator[Block]:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, looks
+from irisflow.reporting.style import INK, Look, Summary, drawing_style, inches, looks, score
 
 WIDTH = 267.0  # millimetres between the margins of A4 landscape
 LEGEND_KEY, LEGEND_LETTER = 36.0, 4.2  # points that an entry's key with its gaps, and a letter, take at most
@@ -24,15 +24,39 @@ MANY_ROWS = 8
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One run among the points of a line: which it is, and its score as text."""
+
+    variant: str
+    game: str
+    seed: int
+    score: str
+
+    @property
+    def words(self) -> str:
+        """What a reader is told who points at it."""
+        return f"{self.variant}, {self.game}, seed {self.seed}: {self.score}"
+
+
+def dots_of(variant: str, game: str, seeds: Mapping[str, float]) -> list[Dot]:
+    """Return a dot for each run of a variant in a game, by its raw score."""
+    return [Dot(variant, game, int(seed), score(value)) for seed, value in seeds.items()]
+
+
 @dataclass
 class Drawing:
-    """A figure, its finding and caption, and the plotted numbers."""
+    """A figure, its finding and caption, and the plotted numbers.
+
+    `dots` names the runs that the points of some lines stand for, in the order of the points.
+    """
 
     identifier: str
     title: str
     caption: str
     figure: Figure
     rows: list[Row]
+    dots: dict[Line2D, list[Dot]] = field(default_factory=dict)
 
 
 def save(drawing: Drawing, folder: Path) -> None:
@@ -120,11 +144,14 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def label_on(axes: Axes, x: float, y: float, words: str, colour: str) -> Text:
     """Write on a filled area, and return, a text in the ink that stands out from it; its box keeps hatches away."""
-    red, green, blue = to_rgb(colour)
-    is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
     box = {"facecolor": colour, "edgecolor": "none", "pad": 1.0}
-    ink = "white" if is_dark else INK
-    return axes.text(x, y, words, ha="center", va="center", fontsize=7, color=ink, bbox=box)
+    return axes.text(x, y, words, ha="center", va="center", fontsize=7, color=ink_on(colour), bbox=box)
+
+
+def ink_on(colour: str) -> str:
+    """Return the colour of a text that stands out from an area of a colour."""
+    red, green, blue = to_rgb(colour)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
 
 
 def banded_line(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
@@ -13,9 +14,11 @@ from irisflow.reporting import findings, published
 from irisflow.reporting.ablation import draw_tornado, has_tornado
 from irisflow.reporting.drawing import (
     WIDTH,
+    Dot,
     Drawing,
     Row,
     banded_line,
+    dots_of,
     legend,
     mark_pretraining,
     name_rows,
@@ -27,6 +30,7 @@ from irisflow.reporting.drawing import (
     whisker,
 )
 from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
+from irisflow.reporting.interactions import draw_interactions, grids_of
 from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
 from irisflow.reporting.optimism import draw_association, draw_promises, has_association
 from irisflow.reporting.phases import draw_phases
@@ -70,6 +74,7 @@ def draw_all(summary: Summary) -> dict[str, Drawing]:
         (bool(summary["comparisons"]), draw_forest),
         (any(summary["curves"]["iqm"].values()), draw_iqm_curve),
         (has_tornado(summary), draw_tornado),
+        (bool(grids_of(summary)), draw_interactions),
         (has_spending(summary), draw_spending),
         (has_game_curves(summary), draw_game_curves),
         (bool(summary["random_play"]), draw_random_play),
@@ -330,8 +335,24 @@ def draw_iqm_curve(summary: Summary) -> Drawing:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
     axes.grid(visible=True)
+    _frames_on_top(axes, summary["curves"].get("frames_per_step"))
     legend(figure, styles)
     return Drawing("F6", findings.learning(summary), _curve_caption(summary), figure, rows)
+
+
+def _frames_on_top(axes: Axes, frames_per_step: float | None) -> None:
+    """Draw a second scale for the emulator's frames, where every game has as many a step, and more than one."""
+    if frames_per_step is None or frames_per_step == 1:
+        return
+    top = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda steps: np.asarray(steps) * frames_per_step,
+            lambda frames: np.asarray(frames) / frames_per_step,
+        ),
+    )
+    top.set_xlabel(f"frames of the emulator, {frames_per_step:g} a step")
+    top.xaxis.set_major_formatter(FuncFormatter(steps_text))
 
 
 def _curve_caption(summary: Summary) -> str:
@@ -350,11 +371,15 @@ def draw_strips(summary: Summary) -> Drawing:
     styles, games = looks(summary), summary["games"]
     figure, panels = panel_grid(list(games), row_height=72)
     rows: list[Row] = []
+    dots: dict[Line2D, list[Dot]] = {}
     for game, axes in panels.items():
         for place, (name, record) in enumerate(games[game]["variants"].items()):
             values = list(record["seeds"].values())
             offsets = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(len(values))
-            axes.plot(place + offsets, values, styles[name].marker, color=styles[name].colour, alpha=0.85)
+            (line,) = axes.plot(
+                place + offsets, values, styles[name].marker, color=styles[name].colour, alpha=0.85
+            )
+            dots[line] = dots_of(name, game, record["seeds"])
             if record["mean"] is not None:
                 axes.hlines(
                     record["mean"], place - 0.32, place + 0.32, color=styles[name].colour, linewidth=1
@@ -372,7 +397,7 @@ def draw_strips(summary: Summary) -> Drawing:
         " (lower) and human"
         " or perfect (upper) score, where it lies in the panel."
     )
-    return Drawing("F8", findings.strips(summary), caption, figure, rows)
+    return Drawing("F8", findings.strips(summary), caption, figure, rows, dots)
 
 
 def draw_cost(summary: Summary) -> Drawing:

@@ -19,10 +19,11 @@ MEND = "Delete this file and run its `measure_world_model` stage again."
 
 @dataclass(frozen=True)
 class Film:
-    """One start: frames that followed and frames that were imagined; index 0 is the start."""
+    """One start: frames that followed, that were imagined, and the former through the tokenizer; index 0 is the start."""
 
     truth: UInt8[np.ndarray, "frames 3 height width"]
     imagination: UInt8[np.ndarray, "frames 3 height width"]
+    reconstruction: UInt8[np.ndarray, "frames 3 height width"]
 
 
 def read_films(path: Path) -> list[Film]:
@@ -34,10 +35,11 @@ def read_films(path: Path) -> list[Film]:
     mask = _checked(path, tensors.get("mask"), "mask", np.dtype(bool), (None, None))
     shape = (*mask.shape, 3, None, None)
     films = [
-        _checked(path, tensors.get(key), key, np.dtype(np.uint8), shape) for key in ("truth", "imagination")
+        _checked(path, tensors.get(key), key, np.dtype(np.uint8), shape)
+        for key in ("truth", "imagination", "reconstruction")
     ]
-    if films[0].shape != films[1].shape:
-        raise DataError(f"{path}: truth and imagination must have one shape. {MEND}")
+    if len({found.shape for found in films}) > 1:
+        raise DataError(f"{path}: truth, imagination and reconstruction must have one shape. {MEND}")
     return [Film(*(frames[index][_kept(mask[index])] for frames in films)) for index in range(len(mask))]
 
 

@@ -1,20 +1,19 @@
 """Pictures of many variants and games on a page: how many of each, how large, and where they are written."""
 
-# ruff: noqa: RUF001  (typographic signs in printed text)
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from irisflow.reporting import findings, quality_findings, tables
 from irisflow.reporting.films import Film, film_picture, times_shown
-from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr
+from irisflow.reporting.held_out import worst_and_middle
+from irisflow.reporting.pictures import Reconstructions, mean_psnr, picture, psnr, spread_indices
 from irisflow.reporting.quality import Quality
 from irisflow.reporting.style import Summary, number, variant_names
 
 PAGE_WIDTH = 267.0
 FRAME_WIDTHS = {1: 14.2, 2: 14.2, 3: 14.2, 4: 12.6, 5: 12.6}  # three rows of pictures fit on a page
-SMALL_FRAME_WIDTH = 10.8  # of more pictures beside each other: four rows fit
+SMALL_FRAME_WIDTH = 9.8  # of more pictures beside each other: four rows fit
 LARGEST_FRAME_WIDTH = 24.0
 LARGEST_FILM_FRAME_WIDTH = 20.0  # two strips fit on a page
 MOST_PICTURES_ACROSS = 5
@@ -26,9 +25,12 @@ Key = tuple[str, str, int]
 Block = dict[str, Any]
 
 
-def picture_grid(summary: Summary, frames: Mapping[Key, Reconstructions], building: Path) -> Block:
+def picture_grid(
+    summary: Summary, frames: Mapping[Key, Reconstructions], building: Path, *, are_same: bool
+) -> Block:
     """Return F9: a row of pictures per game, a column per variant, the first seed of each; a note without any.
 
+    Where frames `are_same` for all variants of a game, those are shown that are drawn worst, and some around the median.
     The pictures are written into `building / "figures"`.
     """
     if not frames:
@@ -43,15 +45,21 @@ def picture_grid(summary: Summary, frames: Mapping[Key, Reconstructions], buildi
     num_columns = min(len(names), max(MOST_PICTURES_ACROSS, across))
     small = FRAME_WIDTHS.get(num_columns, SMALL_FRAME_WIDTH)
     num_shown = min(most, num_saved, int((PAGE_WIDTH / num_columns - 5) / small))
+    chosen = {
+        game: worst_and_middle([found for key, found in frames.items() if key[1] == game], num_shown)
+        for game in (games if are_same else ())
+    }
     cells: list[dict[str, Any] | None] = []
     for index, (name, game) in enumerate((name, game) for game in games for name in names):
         cell: dict[str, Any] = {"variant": tables.variant_cell(summary, name), "game": game, "path": None}
         if (name, game) in first:
             found = frames[name, game, first[name, game]]
             path = building / "figures" / f"F9-{index + 1:03d}.png"
-            picture(found, num_shown=num_shown, magnification=1 if is_many else 4).save(path)
+            shown = chosen.get(game) or spread_indices(len(found.originals), num_shown)
+            picture(found, shown, magnification=1 if is_many else 4).save(path)
             cell["path"] = f"/figures/{path.name}"
-            cell["num_shown"] = min(num_shown, len(found.originals))
+            cell["num_shown"] = len(shown)
+            cell["labels"] = [f"{number(float(level), 0)} dB" for level in psnr(found)[shown]]
             cell["text"] = f"seed {first[name, game]}, PSNR {number(float(psnr(found).mean()), 1)} dB"
         cells.append(cell)
         if name == names[-1]:
@@ -60,16 +68,23 @@ def picture_grid(summary: Summary, frames: Mapping[Key, Reconstructions], buildi
         "kind": "pictures",
         "id": "F9",
         "title": findings.reconstructions(mean_psnr(frames), names),
-        "caption": "Rows: original, reconstruction, four times |error|. Frames are 64 × 64 pixels, magnified"
-        " without"
-        " smoothing. PSNR:"
-        " mean over all saved frames, at most 60 dB.",
+        "caption": f"Rows: original, reconstruction, four times |error|. {_which(are_same)} Above a frame: its PSNR, at most"
+        " 60 dB; beside the name: mean over all saved frames. Magnified without smoothing.",
         "num_columns": num_columns,
         "frame_width": small
         if is_many
         else min(LARGEST_FRAME_WIDTH, (PAGE_WIDTH / num_columns - 8) / num_shown),
         "cells": cells,
     }
+
+
+def _which(are_same: bool) -> str:
+    if not are_same:
+        return "Frames of each run's own test games."
+    return (
+        "Held-out frames, the same for all variants of a game: first those that are drawn worst (mean PSNR over the"
+        " variants), then those around the median."
+    )
 
 
 def film_grid(summary: Summary, quality: Quality, films: Mapping[Key, list[Film]], building: Path) -> Block:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from html import escape
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -27,6 +28,7 @@ REACH = 5.0  # points around a plotted one in which the pointer counts as on it
 TAG = re.compile(r'<g id="(variant-\d+)(?:-\d+)?"')
 NUMBER = re.compile(r"[\N{MINUS SIGN}0-9.,k%]+")
 IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
+Key = tuple[str, str, int]
 
 
 def tag(figure: Figure, styles: Mapping[str, Look]) -> None:
@@ -37,15 +39,21 @@ def tag(figure: Figure, styles: Mapping[str, Look]) -> None:
             artist.set_gid(f"variant-{place}")
 
 
-def interactive_svg(drawing: Drawing, svg: str, styles: Mapping[str, Look]) -> str:
-    """Return a saved figure to be put into a page: no name in it is used by another figure, and points tell their values."""
+def interactive_svg(
+    drawing: Drawing, svg: str, styles: Mapping[str, Look], folders: Mapping[Key, str] | None = None
+) -> str:
+    """Return a saved figure to be put into a page: no name in it is used by another figure, and points tell their values.
+
+    A point that is a run is a link to the run's folder, where `folders` has one: relative to the page.
+    """
     body = svg[svg.index("<svg") :]
     body = TAG.sub(r'<g class="\1"', body)
     body = IDENTIFIER.sub(rf"\g<1>{drawing.identifier}-", body)
-    points = "".join(_points(drawing.figure, styles))
+    points = "".join(_points(drawing, styles, folders or {}))
     label = escape(f"{drawing.identifier}: {drawing.title}", quote=True)
     width = round(drawing.figure.get_figwidth() * PIXELS)
-    body = body.replace("<svg", f'<svg role="img" aria-label="{label}" style="--natural: {width}px"', 1)
+    role = "group" if "<a " in points else "img"  # what is in an image cannot be reached by keyboard
+    body = body.replace("<svg", f'<svg role="{role}" aria-label="{label}" style="--natural: {width}px"', 1)
     return body.replace("</svg>", f'<g class="points">{points}</g></svg>')
 
 
@@ -70,9 +78,9 @@ def _by_colour(colour: str, styles: Mapping[str, Look]) -> int | None:
     return places[0] if numbers[colour] == 1 else None
 
 
-def _points(figure: Figure, styles: Mapping[str, Look]) -> Iterator[str]:
+def _points(drawing: Drawing, styles: Mapping[str, Look], folders: Mapping[Key, str]) -> Iterator[str]:
     """Yield a circle that cannot be seen for every plotted point of a variant; its title is what the browser shows."""
-    names = list(styles)
+    figure, names = drawing.figure, list(styles)
     height = figure.get_figheight() * POINTS
     scale = POINTS / figure.dpi
     for axes in figure.axes:
@@ -83,10 +91,20 @@ def _points(figure: Figure, styles: Mapping[str, Look]) -> Iterator[str]:
                 continue
             plotted = np.asarray(line.get_xydata(), np.float64)
             drawn = np.asarray(line.get_transform().transform(plotted))
-            for (x, y), (across, up) in zip(plotted.tolist(), drawn.tolist(), strict=True):
-                text = escape(f"{names[place]}: {_told(labels, x, y)}")
+            dots = drawing.dots.get(line, [None] * len(plotted))
+            for (x, y), (across, up), dot in zip(plotted.tolist(), drawn.tolist(), dots, strict=True):
+                text = dot.words if dot else f"{names[place]}: {_told(labels, x, y)}"
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
-                yield f'{circle} class="variant-{place}"><title>{text}</title></circle>'
+                folder = folders.get((dot.variant, dot.game, dot.seed)) if dot else None
+                yield _point(circle, f'class="variant-{place}"', text, folder)
+
+
+def _point(circle: str, kind: str, text: str, folder: str | None) -> str:
+    title = f"<title>{escape(text)}</title>"
+    if folder is None:
+        return f"{circle} {kind}>{title}</circle>"
+    address = escape(quote(f"{folder}/"), quote=True)
+    return f'<a {kind} href="{address}">{title}{circle}/></a>'
 
 
 def _row_labels(axes: Axes) -> dict[float, str]:

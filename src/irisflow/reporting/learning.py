@@ -11,9 +11,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from irisflow.reporting import findings
 from irisflow.reporting.drawing import (
+    Dot,
     Drawing,
     Row,
     broken,
+    dots_of,
     legend,
     mark_pretraining,
     panel_grid,
@@ -31,13 +33,14 @@ def draw_random_play(summary: Summary) -> Drawing:
     styles, random = looks(summary), summary["random_play"]
     figure, panels = panel_grid(list(random["games"]), row_height=66)
     rows: list[Row] = []
+    dots: dict[Line2D, list[Dot]] = {}
     for game, axes in panels.items():
         level, arms = random["games"][game], summary["games"][game]["variants"]
         _random_band(axes, level)
         _arm(axes, 0, level, RANDOM)
         rows += _run_rows(game, "random play", level)
         for place, (name, record) in enumerate(arms.items(), start=1):
-            _arm(axes, place, record, styles[name])
+            dots[_arm(axes, place, record, styles[name])] = dots_of(name, game, record["seeds"])
             rows += _run_rows(game, name, record)
         names = ["random play", *arms] if len(panels) <= FEW_ACROSS and len(arms) <= FEW_ACROSS else []
         axes.set_xticks(range(len(names)), [broken(name) for name in names])
@@ -51,7 +54,7 @@ def draw_random_play(summary: Summary) -> Drawing:
         f" deviation of random play ({num_seeds} runs of {_episodes(random)} per game, uniformly random actions"
         " in the agents' test games)."
     )
-    return Drawing("F12", findings.learns(summary), caption, figure, rows)
+    return Drawing("F12", findings.learns(summary), caption, figure, rows, dots)
 
 
 def _episodes(random: Mapping[str, Any]) -> str:
@@ -65,14 +68,15 @@ def _random_band(axes: Axes, level: Mapping[str, Any]) -> None:
     axes.axhline(level["mean"], color=RANDOM.colour, linewidth=0.9)
 
 
-def _arm(axes: Axes, place: float, record: Mapping[str, Any], look: Look) -> None:
-    """Draw one arm's runs side by side, and their mean as a line."""
+def _arm(axes: Axes, place: float, record: Mapping[str, Any], look: Look) -> Line2D:
+    """Draw one arm's runs side by side, and their mean as a line. Return the runs."""
     values = list(record["seeds"].values())
     width = 0.06 * min(len(values) - 1, 9)
     offsets = np.linspace(-width, width, len(values)) / 2 if len(values) > 1 else np.zeros(len(values))
-    axes.plot(place + offsets, values, look.marker, color=look.colour, alpha=0.85)
+    (runs,) = axes.plot(place + offsets, values, look.marker, color=look.colour, alpha=0.85)
     if record["mean"] is not None:
         axes.hlines(record["mean"], place - 0.36, place + 0.36, color=look.colour, linewidth=1.2)
+    return runs
 
 
 def _run_rows(game: str, arm: str, record: Mapping[str, Any]) -> list[Row]:

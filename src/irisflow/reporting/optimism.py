@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from irisflow.reporting.drawing import WIDTH, Drawing, Row, legend, name_rows, score_text
+from irisflow.reporting.drawing import WIDTH, Dot, Drawing, Row, legend, name_rows, score_text
 from irisflow.reporting.quality import Place, Quality, Record, quality_of
 from irisflow.reporting.style import INK, PALE, Look, Summary, each, inches, looks, number, plural, signed
 
@@ -200,10 +200,12 @@ def draw_association(summary: Summary) -> Drawing:
     found, styles = summary["prediction_and_score"], looks(summary)
     figure = Figure(figsize=(inches(190.0), inches(50)), layout="constrained")
     axes = figure.subplots()
+    dots: dict[Line2D, list[Dot]] = {}
     for name, look in styles.items():
         mine = [run for run in found["runs"] if run["variant"] == name]
         x, y = ([run[key] for run in mine] for key in ("open_psnr", "score"))
-        axes.plot(x, y, look.marker, color=look.colour, alpha=0.8)
+        (line,) = axes.plot(x, y, look.marker, color=look.colour, alpha=0.8)
+        dots[line] = [Dot(name, run["game"], run["seed"], number(run["score"])) for run in mine]
     scores = np.array([run["score"] for run in found["runs"]])
     if np.abs(scores).max() > 5 * max(1.0, float(np.median(np.abs(scores)))):
         axes.set_yscale("symlog", linthresh=1)
@@ -218,7 +220,7 @@ def draw_association(summary: Summary) -> Drawing:
         " likeliest tokens. Spearman's correlation of ranks within each game, so that easy games do not make one; 95 %"
         " bootstrap interval over runs. A correlation over variants and seeds says nothing of what causes what."
     )
-    return Drawing("F23", association_finding(summary), caption, figure, list(found["runs"]))
+    return Drawing("F23", association_finding(summary), caption, figure, list(found["runs"]), dots)
 
 
 def association_finding(summary: Summary) -> str:

@@ -16,6 +16,7 @@ from irisflow.reporting.drawing import Drawing
 from irisflow.reporting.films import Film
 from irisflow.reporting.interactive import interactive_svg
 from irisflow.reporting.style import Look
+from irisflow.reporting.tables import table_as_csv
 
 TEMPLATE = "summary.html.jinja"
 FRAME_MS = 220
@@ -33,8 +34,12 @@ def page(
     *,
     building: Path,
     summary: bytes,
+    folders: Mapping[Key, str],
 ) -> str:
-    """Return the page. `content` is what the PDF is set from; its pictures lie in `building`. The same gives the same."""
+    """Return the page. `content` is what the PDF is set from; its pictures lie in `building`. The same gives the same.
+
+    `folders` are those of the runs, relative to the page.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -42,13 +47,19 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["csv"] = lambda block: _uri("text/csv", table_as_csv(block).encode())
     environment.filters["file"] = lambda path: _file(building / str(path).lstrip("/"))
+    drawn = {
+        identifier: interactive_svg(drawing, _text(building, identifier, "svg"), styles, folders)
+        for identifier, drawing in drawings.items()
+    }
     figures = {
         identifier: {
-            "svg": Markup(interactive_svg(drawing, _text(building, identifier, "svg"), styles)),
+            "svg": Markup(svg),
+            "has_links": "<a " in svg,
             "csv": _uri("text/csv", _text(building, identifier, "csv").encode()),
         }
-        for identifier, drawing in drawings.items()
+        for identifier, svg in drawn.items()
     }
     return environment.get_template(TEMPLATE).render(
         content=content,

@@ -1,6 +1,6 @@
 """Reconstructions beside their originals: read from an agent's file, laid out as pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +69,10 @@ def spread_indices(num_frames: int, num_shown: int) -> list[int]:
     return [round(place) for place in np.linspace(0, num_frames - 1, shown).tolist()]
 
 
-def picture(frames: Reconstructions, *, num_shown: int, magnification: int) -> Image.Image:
-    """Return three rows (original, reconstruction, four times |error|), magnified without smoothing."""
-    chosen = spread_indices(len(frames.originals), num_shown)
+def picture(frames: Reconstructions, chosen: Sequence[int], *, magnification: int) -> Image.Image:
+    """Return three rows (original, reconstruction, four times |error|) of some frames, magnified without smoothing."""
     return rows_of_frames(
-        frames.originals[chosen], frames.reconstructions[chosen], magnification=magnification
+        frames.originals[list(chosen)], frames.reconstructions[list(chosen)], magnification=magnification
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from irisflow.reporting.style import DASH, Look, Summary, interval, percent, plural
+from irisflow.reporting.style import DASH, Look, Summary, interval, percent, plural, score
 from irisflow.reporting.tables import Block, Cell, column, table, variant_cell
 from irisflow.statistics.aggregate import METRICS
 from irisflow.statistics.baselines import BY_DEFINITION
@@ -73,6 +73,23 @@ def published_table(summary: Summary) -> Block:
         size=7.5,
         rules_after=[len(own) - 1],
     )
+
+
+def published_scores_tables(summary: Summary) -> list[Block]:
+    """Return T17: the published mean score of each agent in each game; nothing for an older summary, which has none."""
+    records = summary["published"]
+    if not all("raw" in record for record in records):
+        return []
+    columns = [column("Game", align="left"), *(column(record["label"]) for record in records)]
+    rows: list[list[Cell]] = [
+        [game, *(score(record["raw"].get(game)) for record in records)]
+        for game in summary["block"]["normalised_games"]
+    ]
+    caption = (
+        "Mean raw score as published, of as many runs as T14 says. Budgets and evaluations are their own."
+    )
+    title = "Published scores, game by game"
+    return [table("T17", title, columns, rows, caption=caption, size=6.5)]
 
 
 def _budget(summary: Summary, name: str) -> str:

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from irisflow.reporting import quality_findings
-from irisflow.reporting.drawing import WIDTH, Drawing, Row, legend, name_rows, steps_text
+from irisflow.reporting.drawing import WIDTH, Drawing, Row, broken, legend, name_rows, steps_text
 from irisflow.reporting.quality import Place, Quality, Record, quality_of
 from irisflow.reporting.style import INK, PALE, Look, Summary, inches, listed, looks, plural
 
@@ -25,6 +25,7 @@ DYNAMICS_METRICS = {
     "token_accuracy": "token accuracy",
     "changed_token_accuracy": "accuracy of changed tokens",
     "open_psnr": "PSNR in dB",
+    "open_ssim": "SSIM",
 }
 LONG_DASHES = (0, (9.0, 3.0))
 REFERENCES: dict[str, tuple[str, Literal["-.", ":"] | tuple[float, tuple[float, float]]]] = {
@@ -42,6 +43,7 @@ HEAD_METRICS: dict[str, tuple[str, int | None]] = {
     "end: average precision": ("end_average_precision", None),
 }
 MANY = 6  # variants; the table below them stays on the page
+LONGEST_LABEL = 18
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST_ROWS = 4  # of panels in a figure of F14
 
@@ -130,9 +132,10 @@ def draw_dynamics(
     for name, panels in zip(names, grid, strict=True):
         for axes, (metric, title) in zip(panels, DYNAMICS_METRICS.items(), strict=True):
             rows += _over_horizon(axes, quality, name, place, metric, styles[name])
-            axes.set_title(f"{name}: {title}", loc="left", fontsize=7.5)
+            axes.set_title(title, loc="left", fontsize=7.5)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.grid(visible=True)
+        panels[0].set_ylabel(broken(name, LONGEST_LABEL))
     figure.supxlabel("frames ahead", fontsize=7.5)
     legend(figure, {}, extra=_dynamics_legend(quality))
     earlier = sorted({step for name in names for step in quality.steps(name, place)[:-1]})

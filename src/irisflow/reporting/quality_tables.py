@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from irisflow.reporting.quality import Place, Quality, quality_of
 from irisflow.reporting.style import DASH, MINUS, Summary, count, listed, number, percent, plural
 from irisflow.reporting.tables import MOST_ROOMY_ROWS, Block, Cell, column, table, variant_cell
@@ -98,7 +100,7 @@ def _confusion_table(summary: Summary, quality: Quality) -> list[Block]:
                 games = (
                     place.label if len(place.games) == 1 else f"sum over {plural(len(place.games), 'game')}"
                 )
-                rows.append([variant_cell(summary, name), games, *told])
+                rows.append([variant_cell(summary, name), games, *told, _f1_of_rewards(counts["reward"])])
         rules.append(len(rows) - 1)
     if not rows:
         return []
@@ -110,14 +112,26 @@ def _confusion_table(summary: Summary, quality: Quality) -> list[Block]:
             for head, words in CLASSES.items()
             for word in words
         ),
+        column("Any reward:\nF1"),
     ]
     caption = (
         "Steps of the held-out episodes by what really followed, and how many of them were told as what, by the finished"
-        f" agents of all seeds ({listed(quality.everything.games, 4)}). {DASH}: never occurs."
+        f" agents of all seeds ({listed(quality.everything.games, 4)}). F1: of rewards other than 0, whatever their sign:"
+        f" most steps have none. {DASH}: never occurs."
     )
     return [
         table("T9", "Rewards and ends, real and told", columns, rows, caption=caption, rules_after=rules[:-1])
     ]
+
+
+def _f1_of_rewards(counts: Sequence[Sequence[int]]) -> str:
+    """Return the F1 of "there is a reward", from counts by real and by predicted sign."""
+    if not counts:
+        return DASH
+    table = np.array(counts)
+    real, told = table[[0, 2]].sum(), table[:, [0, 2]].sum()
+    hits = table[np.ix_([0, 2], [0, 2])].sum()
+    return number(float(2 * hits / (real + told)), 2) if real else DASH
 
 
 def _told(counts: Sequence[int]) -> str:

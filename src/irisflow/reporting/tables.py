@@ -1,11 +1,14 @@
 """The report's tables as plain data: columns, and rows of cells that the Typst template sets.
 
-A cell is a text, or `{"text", "style", "marker"}`: the style is `strong`, `muted`, `good` or `bad`, the
-marker the place of a variant. Texts are never markup, so a name with strange characters is only printed.
+A cell is a text, or `{"text", "style", "marker", "heat"}`: the style is `strong`, `muted`, `good` or `bad`, the
+marker the place of a variant, the heat a ground from -100 to 100. Texts are never markup, so a name with
+strange characters is only printed.
 """
 
 # ruff: noqa: RUF001  (typographic signs in printed text)
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -32,10 +35,15 @@ MOST_VARIANTS_ACROSS = 6
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
-FEW_GAMES = 3
+FEW_GAMES, MANY_GAMES = 3, 8  # with more than eight the coverage lies above the warnings
+MOST_TOLD_IN_CAPTION = 8
 MOST_DIGESTS = 4
+MOST_RESUMED = 20  # trainings by name; the others are in summary.json
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
+NOT_MEASURED = (
+    "Energy: not measured. Floating-point operations: not counted in a study; `irisflow bench` counts them."
+)
 Cell = str | dict[str, Any]
 Block = dict[str, Any]
 
@@ -66,6 +74,17 @@ def table(
         "size": size,
         "rules_after": list(rules_after),
     }
+
+
+def table_as_csv(block: Block) -> str:
+    """Return a table block as CSV, its texts as they are printed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([found["title"].replace("\n", " ") for found in block["columns"]])
+    for row in block["rows"]:
+        texts = [cell if isinstance(cell, str) else cell["text"] for cell in row]
+        writer.writerow([text.replace("\N{ZERO WIDTH SPACE}", "") for text in texts])
+    return text.getvalue()
 
 
 def variant_cell(summary: Summary, name: str) -> Cell:
@@ -105,7 +124,9 @@ def answer_table(summary: Summary) -> Block:
         columns,
         rows,
         caption=_answer_caption(summary),
-        size=9.0 if len(rows) <= MOST_ROOMY_ROWS else 7.5,
+        size=9.0
+        if len(rows) <= (MOST_ROOMY_ROWS if len(summary["study"]["games"]) <= MANY_GAMES else FEW_GAMES)
+        else 7.5,
         rules_after=ends,
     )
 
@@ -144,7 +165,18 @@ def _answer_caption(summary: Summary) -> str:
     return (
         "Scores are normalised: 0 is random play, 1 human play (perfect play for toy games)."
         f" Aggregates over {plural(len(block['normalised_games']), 'game')} ×"
-        f" {seeds_text(summary)}.{verdict if summary['comparisons'] else ''}{few}"
+        f" {seeds_text(summary)}.{verdict if summary['comparisons'] else ''}{few}{_all_available(summary)}"
+    )
+
+
+def _all_available(summary: Summary) -> str:
+    """Return the IQMs over every run that is there, where some are missing."""
+    found = summary.get("all_available")
+    if not found:
+        return ""
+    told = [f"{name} {number(record['iqm'])} ({record['num_runs']})" for name, record in found.items()]
+    return (
+        f" IQM over every run that is there (how many), not comparable: {listed(told, MOST_TOLD_IN_CAPTION)}."
     )
 
 
@@ -287,7 +319,8 @@ def _game_table(summary: Summary, names: Sequence[str], index: int) -> Block:
             for title, align in ((f"{name}:\nmean ± std", "right"), ("norm.", "right"))
         ),
     ]
-    rows = [_game_row(game, row, names) for game, row in summary["games"].items()]
+    planned = summary["coverage"]["planned"]
+    rows = [_game_row(game, row, names, planned) for game, row in summary["games"].items()]
     title = "Scores per game" if index == 0 else "Scores per game, continued"
     caption, size = _game_caption(summary), {1: 8.5, 2: 8.5, 3: 8.5, 6: 6.8}.get(len(names), 7.5)
     return table("T3", title, columns, rows, caption=caption, size=size)
@@ -298,7 +331,11 @@ def _long_game_table(summary: Summary, names: Sequence[str]) -> Block:
     titles = ("Random", "Human*", "IRIS, published", "Mean ± std", "norm.")
     columns = [column("Game", align="left"), column("Variant", align="left"), *map(column, titles)]
     rows = [
-        [game, variant_cell(summary, name), *_game_row(game, row, [name])[1:]]
+        [
+            game,
+            variant_cell(summary, name),
+            *_game_row(game, row, [name], summary["coverage"]["planned"])[1:],
+        ]
         for game, row in summary["games"].items()
         for name in names
     ]
@@ -313,12 +350,14 @@ def _game_caption(summary: Summary) -> str:
     return (
         f"Raw score: mean over seeds of the run's mean over evaluation episodes; {spread}. norm.: (score −"
         f" random) /"
-        " (human − random). * For toy games perfect play, not human. IRIS, published: mean of 5 runs at"
-        " 100,000 steps."
+        " (human − random), the darker its ground the nearer to 1. * For toy games perfect play, not human. IRIS,"
+        " published: mean of 5 runs at 100,000 steps."
     )
 
 
-def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[Cell]:
+def _game_row(
+    game: str, row: Mapping[str, Any], names: Sequence[str], planned: Mapping[str, int]
+) -> list[Cell]:
     scale = row["reference"]
     cells: list[Cell] = [
         game,
@@ -332,8 +371,17 @@ def _game_row(game: str, row: Mapping[str, Any], names: Sequence[str]) -> list[C
             cells += [{"text": "missing", "style": "bad"}, DASH]
         else:
             spread = f" ± {score(record['std'])}" if record["std"] is not None else ""
-            cells += [f"{score(record['mean'])}{spread}", number(record["normalised"], 2)]
+            lacks = len(record["seeds"]) < planned[name]
+            runs = f" (n = {len(record['seeds'])})" if lacks else ""
+            cells += [f"{score(record['mean'])}{spread}{runs}", _heat(record["normalised"])]
     return cells
+
+
+def _heat(value: float | None) -> Cell:
+    """Return a normalised score on a ground that is the darker, the nearer to 1 it is; below 0 of another colour."""
+    if value is None:
+        return DASH
+    return {"text": number(value, 2), "heat": round(100 * max(-1.0, min(1.0, value)))}
 
 
 def cost_table(summary: Summary) -> Block:
@@ -358,8 +406,7 @@ def cost_table(summary: Summary) -> Block:
         rows.append(_cost_row(summary, row))
     caption = (
         "Sums over the jobs of a row; memory is the largest resident set of one job; parameters: tokenizer /"
-        " world model /"
-        " actor-critic."
+        f" world model / actor-critic. {NOT_MEASURED}"
     )
     return table("T4", "Cost", columns, rows, caption=caption, size=7.5, rules_after=rules)
 
@@ -404,6 +451,7 @@ def provenance_table(summary: Summary) -> Block:
         *_pairs("Seeds: ", record["seeds"], most=12),
         *_pairs("Machine: ", record["hardware"], most=3),
         *_pairs("Computed with: ", record["computing"], most=3),
+        ["Trainings that were stopped and went on", _resumed(summary["cost"].get("resumes"))],
         ["Versions", _versions(record["versions"])],
         *_pairs("Digests: ", record["digests"], most=MOST_DIGESTS, length=12),
         *_pairs("", {"Command": record["commands"]}, most=3),
@@ -411,6 +459,18 @@ def provenance_table(summary: Summary) -> Block:
     columns = [column("What", align="left"), column("Value", align="left", width="1fr")]
     caption = f"Gathered from {plural(record['num_jobs'], 'job')}; every value is in summary.json."
     return table("T5", "Provenance", columns, rows, size=7.5, caption=caption)
+
+
+def _resumed(resumes: Mapping[str, Any] | None) -> str:
+    """Return how many trainings went on from a checkpoint, and how often."""
+    if not resumes or not resumes["num_counted"]:
+        return "not recorded"
+    found = [
+        f"{run['variant']}, {run['game']}, seed {run['seed']} ({plural(run['num_resumes'], 'time')})"
+        for run in resumes["runs"]
+    ]
+    total = plural(resumes["num_counted"], "training")
+    return f"{len(found)} of {total}: {listed(found, MOST_RESUMED)}" if found else f"none of {total}"
 
 
 def _versions(versions: Mapping[str, Sequence[str]]) -> str:
@@ -515,6 +575,8 @@ def method_notes(summary: Summary) -> list[dict[str, str]]:
         f" over {how}; Holm-adjusted over all variants against {summary['study']['baseline']}. The p value of a difference"
         " in IQM comes from the same deals, 10,000 of them where there are more than 20,000.",
         **_random_play_note(summary),
+        "Selection": "what is chosen by these scores was chosen on the games that it is tested on (selection on test"
+        " games): for a claim about other games, keep some apart.",
         "Missing runs": "aggregates use the largest block of games × seeds that every variant has; nothing"
         " is imputed.",
         "Deviations from IRIS's protocol": "; ".join(deviations(summary)) or "none",

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
-from irisflow.statistics.configuration import changed_keys, settings_of
+from irisflow.statistics.configuration import Change, changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
 from irisflow.statistics.records import RecordFiles
 from irisflow.statistics.scores import read_scores
@@ -14,6 +14,9 @@ from irisflow.statistics.world_model import join_csv, read_world_model
 from irisflow.storage import compact_json, json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
+from irisflow.written import written
+
+LEAST_TO_COMBINE = 4  # baseline, two changes, both
 
 
 def run(request: StudyRequest) -> None:
@@ -56,6 +59,7 @@ def run(request: StudyRequest) -> None:
 def describe(study: Study) -> StudyDescription:
     """Return what the report is told about a study."""
     composed = {name: compositions.values(study.choice(name)) for name in study.variants}
+    writes = _written_changes(study)
     baseline = composed[study.baseline]
     return StudyDescription(
         name=study.name,
@@ -65,7 +69,11 @@ def describe(study: Study) -> StudyDescription:
         games=tuple(study.games),
         variants=tuple(
             VariantDescription(
-                name, values["variant"]["question"], values["variant"]["axis"], changed_keys(baseline, values)
+                name,
+                values["variant"]["question"],
+                values["variant"]["axis"],
+                changed_keys(baseline, values),
+                writes.get(name, ()),
             )
             for name, values in composed.items()
         ),
@@ -76,3 +84,11 @@ def describe(study: Study) -> StudyDescription:
         full_protocol=study.scale == "full" and not study.overrides,
         configuration=settings_of(baseline),
     )
+
+
+def _written_changes(study: Study) -> dict[str, tuple[Change, ...]]:
+    """Return variant -> what it writes otherwise than the baseline; nothing where no variant can combine two others."""
+    if len(study.variants) < LEAST_TO_COMBINE:
+        return {}
+    trees = {name: written(study.choice(name)) for name in study.variants}
+    return {name: changed_keys(trees[study.baseline], tree) for name, tree in trees.items()}

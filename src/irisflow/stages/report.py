@@ -1,6 +1,7 @@
 """Stage `report`: the PDF, the page, the JSON and the figures, from a study's aggregates."""
 
 import json
+from os.path import relpath
 from pathlib import Path
 
 from irisflow import paths
@@ -26,11 +27,12 @@ def run(request: StudyRequest) -> None:
     plan = StudyPlan(study)
     reconstructions = {run[1:]: paths.agent(*run) / "reconstructions.safetensors" for run in plan.runs}
     films = {run[1:]: paths.world_model_quality(*run) / "film.safetensors" for run in plan.runs if plan.films}
+    folders = {run[1:]: relpath(paths.agent(*run), paths.REPORTS) for run in plan.runs}
     pictures = [*reconstructions.values(), *films.values()]
     request.check_inputs(pictures)
     inputs = {str(file): sha256_of(file) for file in (path, *pictures)}
     with space_errors(paths.REPORTS):
-        build_report(summary, reconstructions, paths.REPORTS, films=films)
+        build_report(summary, reconstructions, paths.REPORTS, films=films, folders=folders)
     about = {"study": study.name, "scale": study.scale, "inputs": inputs}
     sha256 = {file.relative_to(paths.REPORTS).as_posix(): sha256_of(file) for file in _made()}
     write_atomically(paths.REPORTS / MANIFEST, manifest_bytes("report", request.digest, about, sha256))

@@ -33,10 +33,19 @@ def cost_summary(
     return {
         "rows": rows,
         "phases": phase_rows(timings or {}, trained, variants),
+        "resumes": _resumes(costs),
         "wall_s": sum(row["wall_s"] for row in rows),
         "wall_s_by_stage": _totals(rows, "stage"),
         "wall_s_by_variant": _totals(rows, "variant"),
     }
+
+
+def _resumes(costs: Sequence[Record]) -> dict[str, Any]:
+    """Return how many trainings counted their resumes, and `runs`: those that were stopped and went on, how often."""
+    counted = [cost for cost in costs if cost.get("num_resumes") is not None]
+    keys = ("variant", "game", "seed", "num_resumes")
+    runs = [{key: cost[key] for key in keys} for cost in counted if cost["num_resumes"]]
+    return {"num_counted": len(counted), "runs": sorted(runs, key=_canonical)}
 
 
 def stage_order(stage: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from irisflow.games import ATARI_100K
 from irisflow.statistics import aggregate
-from irisflow.statistics.reference import published_normalised, sources
+from irisflow.statistics.reference import published, published_normalised, sources
 
 MEAN_ONLY = ("median", "mean")
 BY_DEFINITION = ("random", "human")
@@ -53,8 +53,8 @@ BASELINES = (
 def published_baselines(games: tuple[str, ...], *, reps: int) -> list[dict[str, Any]]:
     """Return a record an agent: aggregates over `games` with intervals, number of runs, badge, and the file they are from.
 
-    `metrics` holds only what can be computed; `num_superhuman` counts games whose mean is human or better. Empty
-    where a game is not of Atari 100k.
+    `metrics` holds only what can be computed; `num_superhuman` counts games whose mean is human or better; `raw` has the
+    mean score of each game. Empty where a game is not of Atari 100k.
     """
     if not games or not set(games) <= set(ATARI_100K):
         return []
@@ -72,6 +72,9 @@ def _record(baseline: Baseline, games: tuple[str, ...], reps: int) -> dict[str, 
         "badge": _badge(baseline, len(scores)),
         "metrics": {metric: {**asdict(found[metric]), "num_values": scores.size} for metric in known},
         "num_superhuman": num_superhuman(scores),
+        "raw": {
+            game: float(found.mean()) for game, found in published(baseline.key).items() if game in games
+        },
         "sources": sources(baseline.key),
     }
 

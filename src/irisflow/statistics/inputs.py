@@ -25,6 +25,7 @@ COST: Kinds = {
     "device": (str,),
     "parameters": (dict, type(None)),
 }
+MORE_COST: Kinds = {"num_resumes": (int,)}  # of trainings; older ones did not count them
 PROVENANCE: Kinds = {
     "stage": (str,),
     "digest": (str,),
@@ -46,7 +47,7 @@ def read_costs(paths: Iterable[Path]) -> list[dict[str, Any]]:
     Seconds, megabytes and counts. Raises DataError with file and key for what is missing, ill-typed or not
     finite.
     """
-    return [_checked(path, COST) for path in sorted(paths)]
+    return [_checked(path, COST, MORE_COST) for path in sorted(paths)]
 
 
 def read_provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -90,9 +91,10 @@ def _numbers(where: str, row: Mapping[str, Any]) -> dict[str, float]:
     raise DataError(f"{where}: a number is too large or not finite. Run its stage again.")
 
 
-def _checked(path: Path, kinds: Kinds) -> dict[str, Any]:
+def _checked(path: Path, kinds: Kinds, optional: Kinds | None = None) -> dict[str, Any]:
     record = _parsed(path, _text(path), "")
-    for key, allowed in kinds.items():
+    known = {key: allowed for key, allowed in (optional or {}).items() if key in record}
+    for key, allowed in {**kinds, **known}.items():
         _check_kind(str(path), record, key, allowed)
     return record
 

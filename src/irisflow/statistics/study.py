@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from irisflow.errors import ConfigError
+from irisflow.statistics.configuration import Change
 
 NOT_EVIDENCE = {
     "smoke": "SMOKE: not evidence",
@@ -18,12 +19,14 @@ class VariantDescription:
     """One arm of the study. `question` is one line: what the arm answers. `axis` says what it changes.
 
     `changes` are the keys of its configuration that differ from the baseline's: key, value there, value here (None: absent).
+    `written_changes` are those that differ as `params/` writes them, without what follows from another key.
     """
 
     name: str
     question: str = ""
     axis: str = ""
-    changes: tuple[tuple[str, str | None, str | None], ...] = ()
+    changes: tuple[Change, ...] = ()
+    written_changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)

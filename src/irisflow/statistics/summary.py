@@ -19,6 +19,7 @@ from irisflow.statistics.coverage import Block, check_belongs, common_block, mis
 from irisflow.statistics.efficiency import efficiency_summary
 from irisflow.statistics.episode_score import EpisodeScore, to_csv
 from irisflow.statistics.exact import stratified_test
+from irisflow.statistics.interactions import interaction_summary
 from irisflow.statistics.phases import Timings
 from irisflow.statistics.power import seeds_for_power
 from irisflow.statistics.random_play import against_random_play
@@ -74,11 +75,13 @@ def summarise(
         "block": {**_jsonable(block), "normalised_games": list(normalised_games)},
         "protocol": _protocol(final),
         "aggregates": _aggregates(study, normalised),
+        "all_available": _all_available(study, means),
         "published": published_baselines(normalised_games, reps=study.bootstrap_reps),
         "num_superhuman": {
             name: num_superhuman(scores) for name, scores in normalised.items() if scores.size
         },
         "comparisons": _comparisons(study, block, raw, normalised),
+        "interactions": interaction_summary(study, normalised),
         "random_play": against_random_play(study, means, random_play),
         "improvement_matrix": _improvement_matrix(study, raw),
         "profiles": _profiles(study, normalised),
@@ -197,6 +200,22 @@ def _aggregates(study: StudyDescription, normalised: Mapping[str, Scores]) -> di
     }
 
 
+def _all_available(study: StudyDescription, means: Mapping[Run, float]) -> dict[str, Any]:
+    """Return variant -> the IQM over all its runs, whatever others have, and their number; nothing unless some run lacks."""
+    if not missing_runs(study, means):
+        return {}
+    values: dict[str, list[float]] = {name: [] for name in _names(study)}
+    for run, score in sorted(means.items()):
+        scale = reference(run.game)
+        if scale is not None:
+            values[run.variant].append(scale.normalise(score))
+    return {
+        name: {"iqm": aggregate.iqm(np.array(found)[:, None]), "num_runs": len(found)}
+        for name, found in values.items()
+        if found
+    }
+
+
 def aggregate_record(scores: Scores, *, name: str, reps: int) -> dict[str, dict[str, Any]]:
     """Return metric -> `value, low, high, games_low, games_high` of one variant's normalised scores."""
     seeds = aggregate.aggregates(scores, name=name, reps=reps)
@@ -300,8 +319,10 @@ def _curves(study: StudyDescription, block: Block, during: Sequence[EpisodeScore
     pretraining: dict[str, int] = dict.fromkeys(_names(study), 0)
     for row in during:
         pretraining[row.variant] = max(pretraining[row.variant], row.pretraining_env_steps)
+    ratios = {row.frames / row.env_step for row in during if row.env_step}
     return {
         "pretraining_env_steps": pretraining,
+        "frames_per_step": ratios.pop() if len(ratios) == 1 else None,
         "games": {
             game: {name: _game_curve(study, curves, name, game) for name in _names(study)}
             for game in study.games
