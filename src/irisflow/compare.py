@@ -30,7 +30,13 @@ def run(options: argparse.Namespace) -> None:
     summary = comparison.summarise(record)
     reconstructions, films = (comparison.pictures(name) for name in ("reconstructions", "film"))
     with space_errors(options.output):
-        build_report(summary, reconstructions, options.output, films=films)
+        build_report(
+            summary,
+            reconstructions,
+            options.output,
+            films=films,
+            folders=comparison.folders(options.output),
+        )
     say(f"{options.output}/summary.pdf, summary.html: {summary['coverage']['num_present']} runs")
 
 

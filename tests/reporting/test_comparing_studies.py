@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ OWN = {
 SAME = (
     "coverage", "block", "protocol", "aggregates", "published", "num_superhuman", "comparisons", "random_play",
     "improvement_matrix", "profiles", "ranks", "power", "curves", "efficiency", "games", "world_model",
-    "prediction_and_score", "training", "cost", "num_from_elsewhere", "remarks",
+    "prediction_and_score", "interactions", "training", "cost", "num_from_elsewhere", "remarks",
 )  # fmt: skip
 Told = dict[str, Any]
 
@@ -101,6 +102,15 @@ def test_a_study_tells_the_same_numbers_as_its_own_report() -> None:
     assert changes["iris_pretrained"] and found["study"]["configuration"] == own["study"]["configuration"]
     assert found["provenance"]["num_jobs"] == own["provenance"]["num_jobs"] + 1
     assert found["provenance"]["inputs"].items() >= own["provenance"]["inputs"].items()
+
+
+@pytest.mark.usefixtures("workspace_of_smoke")
+def test_runs_lead_to_their_folders_from_wherever_the_report_lies() -> None:
+    report = Path("reports/compare")
+    found = comparison(STUDY).folders(report)
+    assert len(found) == len(own_summary()["coverage"]["cells"]) * 2
+    for (variant, game, seed), folder in found.items():
+        assert Path(normpath(report / folder)) == paths.agent("smoke", variant, game, seed)
 
 
 @pytest.mark.usefixtures("changed")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from irisflow.statistics.comparison import compared
-from irisflow.statistics.gathering import changes_of, gathered
+from irisflow.statistics.gathering import changes_of, gathered, written_changes_of
 from irisflow.statistics.records import Job, Records, RunRecords, joined
 from irisflow.statistics.scores import Run
 from irisflow.statistics.sources import Source
@@ -176,3 +176,10 @@ def test_runs_of_one_name_that_were_made_otherwise_are_told_apart() -> None:
     changes = {variant.name: variant.changes for variant in found.study.variants}
     assert changes["b: iris"] == (("lr", "1", "2"), ("newer", None, "0"))
     assert compared([sources[0], sources[2], source("csv", runs[3])], reps=2).study.variant_names == ("iris",)
+
+
+def test_what_a_study_writes_counts_only_against_its_own_baseline() -> None:
+    described = [{"name": "fsq", "written_changes": [["quantizer", "vq", "fsq"]]}, {"name": "iris"}]
+    study = source("s", PONG, FSQ, study={"baseline": "iris", "variants": described})
+    assert written_changes_of([study], "fsq", "iris") == (("quantizer", "vq", "fsq"),)
+    assert written_changes_of([study], "fsq", "other") == written_changes_of([study], "iris", "iris") == ()

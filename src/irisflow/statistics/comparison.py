@@ -2,12 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
 from irisflow.errors import ConfigError, DataError, nearest
 from irisflow.statistics.episode_score import EpisodeScore
-from irisflow.statistics.gathering import changes_of, configuration_of, gathered, made_otherwise
+from irisflow.statistics.gathering import (
+    changes_of,
+    configuration_of,
+    gathered,
+    made_otherwise,
+    written_changes_of,
+)
 from irisflow.statistics.records import Records
 from irisflow.statistics.scores import PROTOCOL, Run
 from irisflow.statistics.sources import Source
@@ -49,6 +56,11 @@ class Comparison:
     def pictures(self, kind: str) -> dict[tuple[str, str, int], Path]:
         """Return the file of `reconstructions` or of a `film` of each run that has one, as the report takes them."""
         return {(*run,): file for run, file in self.records.each(kind).items()}
+
+    def folders(self, report: Path) -> dict[tuple[str, str, int], str]:
+        """Return the folder in which each run was trained, as seen from the report's."""
+        trained = (job for job in self.records.jobs if job.run and job.cost["stage"] == "train_agent")
+        return {(*job.run,): relpath(job.folder, report) for job in trained if job.run}
 
 
 def compared(
@@ -238,6 +250,7 @@ def _described(
             known[name]["question"] if name in known else f"From {origin[name]}",
             known[name]["axis"] if name in known else axes.get(name, ""),
             changes_of(sources, name, baseline),
+            written_changes_of(sources, name, baseline),
         )
         for name in names
     )

@@ -46,14 +46,26 @@ def configuration_of(sources: Sequence[Source], name: str) -> Mapping[str, str] 
 
 def changes_of(sources: Sequence[Source], name: str, baseline: str) -> tuple[Change, ...]:
     """Return in which keys a variant's configuration differs from the baseline's; none where one of them is not known."""
+    if (told := _told_changes(sources, name, baseline, "changes")) is not None:
+        return told
+    base, own = configuration_of(sources, baseline), configuration_of(sources, name)
+    return () if base is None or own is None else _changed(base, own)
+
+
+def written_changes_of(sources: Sequence[Source], name: str, baseline: str) -> tuple[Change, ...]:
+    """Return what a variant writes otherwise than the baseline, where a study with this baseline says it."""
+    return _told_changes(sources, name, baseline, "written_changes") or ()
+
+
+def _told_changes(sources: Sequence[Source], name: str, baseline: str, key: str) -> tuple[Change, ...] | None:
+    """Return what the first source that knows the variant says of it, if its study has this baseline."""
     for source in sources:
         described = {found["name"]: found for found in source.study.get("variants", ())}
         if name in described and source.study["baseline"] == baseline:
-            return tuple((key, base, own) for key, base, own in described[name].get("changes", ()))
+            return tuple((each, base, own) for each, base, own in described[name].get(key, ()))
         if name in source.configurations:
             break
-    base, own = configuration_of(sources, baseline), configuration_of(sources, name)
-    return () if base is None or own is None else _changed(base, own)
+    return None
 
 
 def made_otherwise(sources: Sequence[Source]) -> dict[str, list[int]]:
