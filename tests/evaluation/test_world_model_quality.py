@@ -23,6 +23,7 @@ from irisflow.evaluation.world_model_quality import (
     measure,
     open_loop_quality,
     tokenizer_quality,
+    yardsticks,
 )
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
@@ -35,7 +36,10 @@ def examined(tiny: TinyCatch) -> Examination:
 
 def before(tiny: TinyCatch, tokenizer: Tokenizer, world_model: WorldModel) -> Examination:
     """Return models before the held-out episodes."""
-    return examine(tokenizer, world_model, tiny.episodes, window=WINDOW, time_limit_is_end=True, device=CPU)
+    held_to = yardsticks(tiny.episodes, device=CPU)
+    return examine(
+        tokenizer, world_model, tiny.episodes, held_to, window=WINDOW, time_limit_is_end=True, device=CPU
+    )
 
 
 def open_loop(examined: Examination, *, context: int = 1, num_starts: int = 48) -> list[Measurement]:
