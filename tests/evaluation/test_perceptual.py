@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_catch import CPU, WINDOW, make_tokenizer, make_world_model, recorded
 
-from irisflow.evaluation.perceptual import lpips_distances, published_lpips, spread
+from irisflow.evaluation.perceptual import lpips_distances, published_lpips
 from irisflow.evaluation.world_model_quality import examine, tokenizer_quality, yardsticks
 from irisflow.tokenizer.reconstruction import lpips
 
@@ -65,9 +65,3 @@ def test_with_the_weights_worse_pictures_are_farther_away(
     )
     (measured,) = [each for each in tokenizer_quality(examined) if each.metric == "lpips"]
     assert measured.value > 0.1 and measured.n == 18
-
-
-def test_frames_are_spread_evenly_from_the_first_to_the_last() -> None:
-    assert spread(5) == [0, 1, 2, 3, 4]
-    assert spread(101, most=5) == [0, 25, 50, 75, 100]
-    assert len(set(spread(10_000))) == 64

@@ -36,8 +36,3 @@ def lpips_distances(network: nn.Module, images: Images, references: Images) -> F
     pieces = [torch.split(each, FRAMES_AT_ONCE) for each in (images, references)]
     found = [network(*(piece.float() / 127.5 - 1 for piece in pair)) for pair in zip(*pieces, strict=True)]
     return torch.cat(found).flatten()
-
-
-def spread(num_frames: int, *, most: int = MOST_FRAMES) -> list[int]:
-    """Return the numbers of at most `most` frames, from the first to the last."""
-    return torch.linspace(0, num_frames - 1, min(most, num_frames)).round().long().tolist()

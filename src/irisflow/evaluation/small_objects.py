@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from irisflow.evaluation.held_out import FRAMES_AT_ONCE, spread
 from irisflow.records import Episode
 
 GAP = 4  # steps
@@ -27,7 +28,6 @@ LEAST_DIFFERENCE = 24  # of 255
 LARGEST_SHARE = 1 / 256  # of a frame's pixels: 16 of 64 x 64
 LEAST_SHOWN = 0.5  # of an object's pixels
 BACKGROUND_FRAMES = 256
-FRAMES_AT_ONCE = 64  # bounds the memory
 
 Pictures = UInt8[Tensor, "steps 3 height width"]
 
@@ -74,11 +74,9 @@ class SmallObjects:
 def small_objects(episodes: Sequence[Episode], *, device: torch.device) -> SmallObjects:
     """Return the objects of a recording."""
     frames = torch.from_numpy(np.concatenate([episode.observations for episode in episodes])).to(device)
-    still = _all_objects(
-        frames, torch.cat([_has_neighbours(len(episode)) for episode in episodes]).to(device)
-    )
-    moves = ~(still.are_shown(frames, steps_later=-GAP) | still.are_shown(frames, steps_later=GAP))
-    return still.only(moves)
+    has_both = torch.cat([_has_neighbours(len(episode)) for episode in episodes]).to(device)
+    objects = _all_objects(frames, has_both)
+    return objects.only(objects.are_moving(frames))
 
 
 def _has_neighbours(length: int) -> Bool[Tensor, " steps"]:
@@ -89,16 +87,15 @@ def _has_neighbours(length: int) -> Bool[Tensor, " steps"]:
 
 def _all_objects(frames: Pictures, chosen: Bool[Tensor, " steps"]) -> SmallObjects:
     """Return what is small in the chosen frames, whether it moves or not."""
-    some = torch.linspace(0, len(frames) - 1, min(BACKGROUND_FRAMES, len(frames))).round().long()
-    background = frames[some.to(frames.device)].median(dim=0).values
+    background = frames[spread(len(frames), most=BACKGROUND_FRAMES)].median(dim=0).values
     labels = []
-    for piece, is_chosen in zip(
-        *(torch.split(each, FRAMES_AT_ONCE) for each in (frames, chosen)), strict=True
-    ):
+    pieces = (torch.split(each, FRAMES_AT_ONCE) for each in (frames, chosen))
+    for piece, is_chosen in zip(*pieces, strict=True):
         difference = piece.maximum(background) - piece.minimum(background)
         mask = difference.amax(dim=1) > LEAST_DIFFERENCE
         labels.append(_small_components(mask & is_chosen[:, None, None]))
-    step, place = (found := torch.cat(labels).flatten(1)).nonzero(as_tuple=True)
+    found = torch.cat(labels).flatten(1)
+    step, place = found.nonzero(as_tuple=True)
     owners = torch.unique(step * (found.shape[1] + 1) + found[step, place], return_inverse=True)[1]
     colours, behind = frames.flatten(2)[step, :, place], background.flatten(1)[:, place].T
     return SmallObjects(owners, step, place, colours.float(), behind.float())

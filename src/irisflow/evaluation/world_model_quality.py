@@ -19,11 +19,12 @@ from irisflow.evaluation.held_out import (
     held_out,
     render,
     segments,
+    spread,
     windows,
 )
 from irisflow.evaluation.image_quality import PSNR_CAP, psnr, ssim
 from irisflow.evaluation.open_loop import Tables, imagined, tables_by_mode, weights
-from irisflow.evaluation.perceptual import lpips_distances, published_lpips, spread
+from irisflow.evaluation.perceptual import MOST_FRAMES, lpips_distances, published_lpips
 from irisflow.evaluation.small_objects import SmallObjects, small_objects
 from irisflow.records import Episode
 from irisflow.tokenizer.tokenizer import Tokenizer
@@ -135,7 +136,7 @@ def _small_object_quality(objects: SmallObjects, recorded: HeldOut) -> Iterator[
 def _perceptual_quality(lpips: nn.Module | None, recorded: HeldOut) -> Iterator[Measurement]:
     """Yield the mean LPIPS of some frames; nothing without its weights."""
     if lpips is not None:
-        some = spread(len(recorded))
+        some = spread(len(recorded), most=MOST_FRAMES)
         distances = lpips_distances(lpips, recorded.reconstructions[some], recorded.frames[some])
         yield Measurement("lpips", float(distances.mean()), len(some))
 
