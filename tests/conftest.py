@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 LONGEST = (
-    "tests/workflow/test_every_study.py", "tests/docs/test_adding_a_variant.py", "tests/models/test_imports.py",
+    "tests/workflow/test_every_study.py", "tests/docs/test_adding_a_variant.py",
 )  # fmt: skip
 
 

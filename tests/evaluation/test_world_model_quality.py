@@ -10,7 +10,7 @@ from tiny_catch import CPU, WINDOW, TinyCatch, recorded
 from torch import Tensor
 
 from irisflow.evaluation.classification import average_precision, confusion, macro_f1, precisions, recalls
-from irisflow.evaluation.held_out import held_out, segments, windows
+from irisflow.evaluation.held_out import held_out, segments, spread, windows
 from irisflow.evaluation.image_quality import psnr, ssim
 from irisflow.evaluation.open_loop import imagined
 from irisflow.evaluation.world_model_quality import (
@@ -23,6 +23,7 @@ from irisflow.evaluation.world_model_quality import (
     measure,
     open_loop_quality,
     tokenizer_quality,
+    yardsticks,
 )
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
@@ -35,7 +36,10 @@ def examined(tiny: TinyCatch) -> Examination:
 
 def before(tiny: TinyCatch, tokenizer: Tokenizer, world_model: WorldModel) -> Examination:
     """Return models before the held-out episodes."""
-    return examine(tokenizer, world_model, tiny.episodes, window=WINDOW, time_limit_is_end=True, device=CPU)
+    held_to = yardsticks(tiny.episodes, device=CPU)
+    return examine(
+        tokenizer, world_model, tiny.episodes, held_to, window=WINDOW, time_limit_is_end=True, device=CPU
+    )
 
 
 def open_loop(examined: Examination, *, context: int = 1, num_starts: int = 48) -> list[Measurement]:
@@ -128,6 +132,12 @@ def test_segments_start_where_context_and_future_exist_and_never_cross_an_episod
 def test_windows_cover_every_step_once(examined: Examination) -> None:
     covered = torch.cat([piece.steps[piece.mask] for piece in windows(examined.recorded, length=WINDOW)])
     assert sorted(covered.tolist()) == list(range(len(examined.recorded)))
+
+
+def test_some_frames_are_spread_evenly_from_the_first_to_the_last() -> None:
+    assert spread(5, most=64) == [0, 1, 2, 3, 4]
+    assert spread(101, most=5) == [0, 25, 50, 75, 100]
+    assert len(set(spread(10_000, most=64))) == 64
 
 
 def test_a_time_limit_is_an_end_only_where_training_counts_it_as_one(tiny: TinyCatch) -> None:

@@ -9,7 +9,7 @@ from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.behaviour.imagination import imagine
 from irisflow.data.collect import RandomPolicy, record_episodes
 from irisflow.envs.toy import Catch
-from irisflow.evaluation.world_model_quality import examine, open_loop_quality, tokenizer_quality
+from irisflow.evaluation.world_model_quality import examine, open_loop_quality, tokenizer_quality, yardsticks
 from irisflow.records import Batch
 from irisflow.training.losses import encoded
 
@@ -59,7 +59,8 @@ def test_open_loop_forecasts_of_longer_frames_are_measured(variant: str) -> None
     agent = build(variant)
     episodes = record_episodes(Catch(size=64), RandomPolicy(3, np.random.default_rng(0)), 18, seed=0)
     settings = {"window": 4, "time_limit_is_end": True, "device": torch.device("cpu")}
-    examined = examine(agent.tokenizer, agent.world_model, episodes, **settings)
+    held_to = yardsticks(episodes, device=settings["device"])
+    examined = examine(agent.tokenizer, agent.world_model, episodes, held_to, **settings)
     found = open_loop_quality(
         examined, context=2, num_starts=2, num_samples=1, generator=torch.Generator().manual_seed(0)
     )

@@ -345,6 +345,7 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
     heads += [("end_recall", 0, 0.999), ("end_recall", 1, 0.6 * skill)]
     scalars = [
         ("psnr", None, level), ("psnr_capped", None, 0.02), ("ssim", None, 0.3 + 0.65 * skill),
+        ("small_object_recall", None, 0.9 * skill),
         ("perplexity", None, 4 + 60 * skill), ("usage", None, 0.05 + 0.4 * skill),
         ("reward_macro_f1", None, 0.33 + 0.5 * skill), ("end_average_precision", None, 0.02 + 0.7 * skill),
         ("end_base_rate", None, 0.02), ("value", None, 0.9), ("value_target", None, 0.4 + 0.5 * skill),

@@ -18,7 +18,10 @@ from irisflow.reporting.films import Film, film_picture, read_films, times_shown
 from irisflow.reporting.held_out import first_seeds, held_out_frames, worst_and_middle
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_figures import draw_quality
+from irisflow.reporting.quality_tables import quality_tables
+from irisflow.reporting.style import DASH, Summary
 from irisflow.statistics.scores import Run
+from irisflow.statistics.study import StudyDescription
 from irisflow.statistics.summary import summarise
 from irisflow.statistics.world_model import (
     COLUMNS,
@@ -48,11 +51,15 @@ def write(path: Path, rows: list[Measured]) -> Path:
     return path
 
 
+def summary_of(rows: list[Measured], study: StudyDescription = STUDY) -> Summary:
+    """Return a summary with these rows."""
+    episodes = synthetic.episodes_of(study, num_evaluations=1)
+    return summarise(replace(study, bootstrap_reps=1), episodes, [], [], [], world_model=table(rows))
+
+
 def quality(rows: list[Measured]) -> Quality:
     """Return what the report looks up for these rows."""
-    episodes = synthetic.episodes_of(STUDY, num_evaluations=1)
-    study = replace(STUDY, bootstrap_reps=1)
-    return quality_of(summarise(study, episodes, [], [], [], world_model=table(rows)))
+    return quality_of(summary_of(rows))
 
 
 def test_rows_survive_the_way_to_a_file_and_back(tmp_path: Path) -> None:
@@ -131,6 +138,36 @@ def test_titles_tell_the_numbers_first_to_last() -> None:
     rows = [measured(env_step=step, value=value) for step, value in ((0, 12.0), (2000, 31.2))]
     told = quality_findings.tokenizer(quality(rows))
     assert told == "The tokenizer of iris reaches 31.2 dB after 2,000 steps, from 12.0 dB untrained."
+
+
+def test_small_objects_are_told_where_there_are_any_and_lpips_only_where_it_was_measured() -> None:
+    rows = [measured(), measured(metric="small_object_recall", value=0.125, n=400)]
+    assert "Of small moving objects iris draws 12 %." in quality_findings.tokenizer(quality(rows))
+    for found, cells in (
+        (rows, ("n/a (weights not available offline)", "12 %", "400")),
+        (rows[:1], ("n/a (weights not available offline)", DASH, DASH)),
+        ([*rows, measured(metric="lpips", value=0.25, n=64)], ("0.250", "12 %", "400")),
+    ):
+        block, *_ = quality_tables(summary_of(found))
+        titles = [column["title"] for column in block["columns"]]
+        (row,) = block["rows"]
+        told = dict(zip(titles, row, strict=True))
+        assert tuple(told[title] for title in ("LPIPS", "Small objects\ndrawn", "Small\nobjects")) == cells
+    drawn, without = draw_quality(summary_of(rows))[0], draw_quality(summary_of(rows[:1]))[0]
+    assert {row["metric"] for row in drawn.rows} == {"psnr", "small_object_recall"}
+    assert {row["metric"] for row in without.rows} == {"psnr"}
+
+
+def test_a_mean_over_games_leaves_out_those_without_small_objects() -> None:
+    recalls = [
+        measured(game=game, metric="small_object_recall", value=value, n=n)
+        for game, value, n in (("Pong", 0.5, 30), ("Breakout", 0.25, 10))
+    ]
+    games = ("Pong", "Breakout", "Alien", "Boxing")
+    rows = [*recalls, *(measured(game=game) for game in games)]
+    study = replace(STUDY, games=games)
+    block, *_ = quality_tables(summary_of(rows, study))
+    assert {"38 %", "40"} <= set(map(str, block["rows"][0]))
 
 
 def test_a_world_model_that_is_worse_than_a_copy_is_said_to_be() -> None:

@@ -74,6 +74,7 @@ def serve(address: str) -> None:
         import_module(name)
     for path in Path(import_module("irisflow.stages").__path__[0]).glob("[a-z]*.py"):
         import_module(f"irisflow.stages.{path.stem}")
+    compose_once()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{address}.new")
@@ -85,6 +86,15 @@ def serve(address: str) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 answer(caller)
             caller.close()
+
+
+def compose_once() -> None:
+    """Compose a configuration and hash the code, so that not every fork reads the same files again."""
+    params, compositions = import_module("irisflow.params"), import_module("irisflow.compositions")
+    choice = params.Choice("smoke", variant="iris")
+    for stage in params.STAGE_KEYS:
+        compositions.planned_digest(stage, choice, "Catch", 0)
+    params.compose(choice)
 
 
 def answer(caller: socket.socket) -> None:

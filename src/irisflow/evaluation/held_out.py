@@ -127,3 +127,8 @@ def _from(recorded: HeldOut, starts: Int64[Tensor, " segments"], length: int, co
     steps = starts[:, None] + torch.arange(length, device=starts.device)
     last = recorded.last_step[starts][:, None]
     return Segments(steps.minimum(last), steps <= last, context)
+
+
+def spread(num_frames: int, *, most: int) -> list[int]:
+    """Return the numbers of at most `most` frames, evenly spread from the first to the last."""
+    return [round(number) for number in np.linspace(0, num_frames - 1, min(most, num_frames)).tolist()]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from irisflow.evaluation.classification import average_precision, confusion, macro_f1, precisions, recalls
 from irisflow.evaluation.held_out import (
@@ -19,10 +19,13 @@ from irisflow.evaluation.held_out import (
     held_out,
     render,
     segments,
+    spread,
     windows,
 )
 from irisflow.evaluation.image_quality import PSNR_CAP, psnr, ssim
 from irisflow.evaluation.open_loop import Tables, imagined, tables_by_mode, weights
+from irisflow.evaluation.perceptual import MOST_FRAMES, lpips_distances, published_lpips
+from irisflow.evaluation.small_objects import SmallObjects, small_objects
 from irisflow.records import Episode
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
@@ -50,19 +53,34 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Yardsticks:
+    """What all weights are held to: the recording's small objects, and LPIPS's network where its weights are at hand."""
+
+    objects: SmallObjects
+    lpips: nn.Module | None
+
+
+@dataclass(frozen=True)
 class Examination:
     """Tokenizer and world model, both in eval mode, before the held-out episodes. `window`: blocks that they see."""
 
     tokenizer: Tokenizer
     world_model: WorldModel
     recorded: HeldOut
+    yardsticks: Yardsticks
     window: int
+
+
+def yardsticks(episodes: Sequence[Episode], *, device: torch.device) -> Yardsticks:
+    """Return what any tokenizer is measured with on these episodes."""
+    return Yardsticks(small_objects(episodes, device=device), published_lpips(device))
 
 
 def examine(
     tokenizer: Tokenizer,
     world_model: WorldModel,
     episodes: Sequence[Episode],
+    yardsticks: Yardsticks,
     *,
     window: int,
     time_limit_is_end: bool,
@@ -70,7 +88,7 @@ def examine(
 ) -> Examination:
     """Return what the measurements need: the episodes seen by the tokenizer."""
     recorded = held_out(tokenizer.eval(), episodes, time_limit_is_end=time_limit_is_end, device=device)
-    return Examination(tokenizer, world_model.eval(), recorded, window)
+    return Examination(tokenizer, world_model.eval(), recorded, yardsticks, window)
 
 
 def measure(
@@ -104,7 +122,23 @@ def tokenizer_quality(examined: Examination) -> list[Measurement]:
         Measurement("ssim", float(similarity.mean()), n),
         Measurement("perplexity", perplexity, num_tokens),
         Measurement("usage", usage, num_tokens),
+        *_small_object_quality(examined.yardsticks.objects, recorded),
+        *_perceptual_quality(examined.yardsticks.lpips, recorded),
     ]
+
+
+def _small_object_quality(objects: SmallObjects, recorded: HeldOut) -> Iterator[Measurement]:
+    """Yield how many of the small objects are drawn; nothing where there are none."""
+    if n := len(objects):
+        yield Measurement("small_object_recall", objects.recall(recorded.reconstructions), n)
+
+
+def _perceptual_quality(lpips: nn.Module | None, recorded: HeldOut) -> Iterator[Measurement]:
+    """Yield the mean LPIPS of some frames; nothing without its weights."""
+    if lpips is not None:
+        some = spread(len(recorded), most=MOST_FRAMES)
+        distances = lpips_distances(lpips, recorded.reconstructions[some], recorded.frames[some])
+        yield Measurement("lpips", float(distances.mean()), len(some))
 
 
 def codebook_use(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> tuple[float, float]:

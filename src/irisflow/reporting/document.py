@@ -339,8 +339,11 @@ def _quality_sections(
         return
     dynamics = {identifier: "" for identifier in drawings if identifier.startswith("F14")}
     unpredicted = {"F14": "No held-out episode was long enough to predict anything."}
-    changed, *confused = quality_tables(summary)
-    yield {"title": "World model 1: tokenizer", "blocks": [*_figures(drawings, {"F13": ""}), changed]}
+    of_tokenizer, of_model, confused = quality_tables(summary)
+    yield {
+        "title": "World model 1: tokenizer",
+        "blocks": [*_figures(drawings, {"F13": ""}), of_tokenizer, of_model],
+    }
     yield _section("World model 2: prediction", drawings, dynamics or unpredicted)
     yield {
         "title": "World model 3: what it imagines",

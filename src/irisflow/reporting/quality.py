@@ -40,8 +40,8 @@ class Quality:
 
     @cached_property
     def context(self) -> int:
-        """The shortest context: it leaves the most frames to predict."""
-        return int(min(key[-1] for key in self.curves))
+        """The shortest context: it leaves the most frames to predict. 0 where nothing was predicted."""
+        return int(min((key[-1] for key in self.curves), default=0))
 
     def steps(self, variant: str, place: Place) -> list[int]:
         """Return the environment steps after which the variant was measured in every game, ascending."""
@@ -61,13 +61,17 @@ class Quality:
     def scalar(
         self, variant: str, place: Place, metric: str, step: int, of_class: int | None = None
     ) -> Record | None:
-        """Return a number's `mean`, and of a single game the `least` and `greatest` seed."""
+        """Return a number's `mean` and its `n` over all seeds, and of a single game the `least` and `greatest` seed.
+
+        Games in which it was not measured do not count.
+        """
         found = [self.scalars.get((variant, game, step, metric, of_class)) for game in place.games]
         records = [record for record in found if record]
         if len(records) <= 1:
             return records[0] if records else None
         mean = float(np.mean([record["mean"] for record in records]))
-        return {"mean": mean, "least": None, "greatest": None, "num_seeds": records[0]["num_seeds"]}
+        num_seeds, n = records[0]["num_seeds"], sum(record["n"] for record in records)
+        return {"mean": mean, "least": None, "greatest": None, "num_seeds": num_seeds, "n": n}
 
     def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
         """Return a metric over the horizon: `horizon` and `mean`, and of a single game `least` and `greatest`."""

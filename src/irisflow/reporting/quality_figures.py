@@ -18,9 +18,14 @@ from irisflow.reporting.style import INK, PALE, Look, Summary, inches, listed, l
 TOKENIZER_METRICS = {
     "psnr": "PSNR in dB",
     "ssim": "SSIM",
+    "small_object_recall": "small objects drawn",
     "perplexity": "codebook perplexity",
-    "usage": "share of the codebook in use",
+    "usage": "codebook in use",
 }
+OBJECTS = (
+    " Small objects: what moves and covers at most 1/256 of the frame, such as a ball or a shot; drawn: reconstructions show"
+    " it where and when it is, and neither 4 steps earlier nor later."
+)
 DYNAMICS_METRICS = {
     "token_accuracy": "token accuracy",
     "changed_token_accuracy": "accuracy of changed tokens",
@@ -70,24 +75,25 @@ def _few(names: list[str]) -> list[list[str]]:
 
 def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     """Return F13: reconstruction and use of the codebook, over the steps of training."""
-    figure, grid = _grid(
-        quality.places, len(TOKENIZER_METRICS), row_height={1: 62, 2: 42}.get(len(quality.places), 40)
-    )
+    measured = {metric for _, _, _, metric, _ in quality.scalars}
+    shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in measured}
+    figure, grid = _grid(quality.places, len(shown), row_height=42 if len(quality.places) == 1 else 24)
     rows: list[Row] = []
     for place, panels in zip(quality.places, grid, strict=True):
-        for axes, (metric, title) in zip(panels, TOKENIZER_METRICS.items(), strict=True):
+        for axes, (metric, title) in zip(panels, shown.items(), strict=True):
             for name in quality.measured(place):
                 rows += _over_training(axes, quality, name, place, metric, styles[name])
-            axes.set_title(f"{place.label}: {title}", loc="left", fontsize=7.5)
+            axes.set_title(title, loc="left", fontsize=7.5)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
             axes.grid(visible=True)
+        panels[0].set_ylabel(place.label, fontsize=7.5)
     figure.supxlabel("environment steps, those of recorded pretraining data included", fontsize=7.5)
     legend(figure, {name: styles[name] for name in quality.variants})
     caption = (
         "Held-out episodes, the same for all runs of a game. Mean over seeds; bars from the least to the greatest seed."
         " Perplexity: exp of the entropy of the codes in use; it and the share in use depend on how many frames are looked"
-        " at."
+        f" at.{OBJECTS if 'small_object_recall' in shown else ''}"
     )
     return Drawing("F13", quality_findings.tokenizer(quality), caption, figure, rows)
 

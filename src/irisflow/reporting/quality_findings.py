@@ -5,10 +5,19 @@ from irisflow.reporting.style import number, percent, plural, several
 
 
 def tokenizer(quality: Quality) -> str:
-    """Return each variant's PSNR after training, and before."""
-    parts = [part for name in quality.measured(quality.everything) if (part := _reached(quality, name))[1]]
+    """Return each variant's PSNR after training, and before, and how many small moving objects it draws."""
+    names = quality.measured(quality.everything)
+    parts = [part for name in names if (part := _reached(quality, name))[1]]
+    drawn = [part for name in names if (part := _drawn(quality, name))[1]]
     where = "" if len(quality.everything.games) == 1 else f" ({quality.everything.label})"
-    return f"The tokenizer of {several(parts, separator='; of ')}{where}."
+    told = f" Of small moving objects {several(drawn)}." if drawn else ""
+    return f"The tokenizer of {several(parts, separator='; of ')}{where}.{told}"
+
+
+def _drawn(quality: Quality, name: str) -> tuple[float, str]:
+    place = quality.everything
+    recall = quality.scalar(name, place, "small_object_recall", max(quality.steps(name, place)))
+    return (recall["mean"], f"{name} draws {percent(recall['mean'])}") if recall else (0.0, "")
 
 
 def _reached(quality: Quality, name: str) -> tuple[float, str]:

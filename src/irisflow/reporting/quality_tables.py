@@ -1,6 +1,6 @@
 """The world models' tables: from the first to the finished weights, and which rewards are taken for which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,24 +9,44 @@ from irisflow.reporting.quality import Place, Quality, quality_of
 from irisflow.reporting.style import DASH, MINUS, Summary, count, listed, number, percent, plural
 from irisflow.reporting.tables import MOST_ROOMY_ROWS, Block, Cell, column, table, variant_cell
 
+OF_RUN = (column("Variant", align="left"), column("Game", align="left", width="1fr"), column("Steps"))
+NO_LPIPS = "n/a (weights not available offline)"
 CLASSES = {"reward": (f"{MINUS}1", "0", "+1"), "end": ("no", "yes")}
 
 
-def quality_tables(summary: Summary) -> list[Block]:
-    """Return T8 (numbers of the first and the finished weights) and T9 (confusion of rewards)."""
+def quality_tables(summary: Summary) -> tuple[Block, Block, list[Block]]:
+    """Return T8 (the tokenizer's first and finished weights), T18 (the world model's) and T9 (confusion of rewards)."""
     quality = quality_of(summary)
-    return [_change_table(summary, quality), *_confusion_table(summary, quality)]
+    return (
+        _tokenizer_table(summary, quality),
+        _world_model_table(summary, quality),
+        _confusion_table(summary, quality),
+    )
 
 
-def _change_table(summary: Summary, quality: Quality) -> Block:
+def _tokenizer_table(summary: Summary, quality: Quality) -> Block:
     columns = [
-        column("Variant", align="left"),
-        column("Game", align="left", width="1fr"),
-        column("Steps"),
+        *OF_RUN,
         column("PSNR,\ndB"),
         column("SSIM"),
+        column("LPIPS"),
+        column("Small objects\ndrawn"),
+        column("Small\nobjects"),
         column("Codebook\nperplexity"),
         column("Codebook\nin use"),
+    ]
+    caption = (
+        "First weights → finished agent, mean over seeds. LPIPS: the published one, less is better, of at most 64"
+        f" reconstructions. Small objects: how many the held-out frames have; {DASH}: none."
+    )
+    return _change_table(
+        summary, quality, "T8", "What training changed: tokenizer", columns, caption, _tokenizer_cells
+    )
+
+
+def _world_model_table(summary: Summary, quality: Quality) -> Block:
+    columns = [
+        *OF_RUN,
         column("Changed tokens,\n1 ahead"),
         column("Changed tokens,\nlast ahead"),
         column("Reward error,\nlast ahead"),
@@ -34,33 +54,57 @@ def _change_table(summary: Summary, quality: Quality) -> Block:
         column("End average\nprecision"),
         column("Base rate\nof ends"),
     ]
+    caption = (
+        "Changed tokens: share right among those that differ from the last real frame's, likeliest ones after"
+        f" {plural(quality.context, 'real frame')}."
+        ' Reward error: of the imagined sum of signs up to there (of "no reward ever").'
+    )
+    return _change_table(
+        summary, quality, "T18", "What training changed: world model", columns, caption, _model_cells
+    )
+
+
+def _change_table(
+    summary: Summary,
+    quality: Quality,
+    identifier: str,
+    title: str,
+    columns: Sequence[Mapping[str, str]],
+    caption: str,
+    cells: Callable[[Quality, str, Place, Sequence[int]], list[Cell]],
+) -> Block:
     rows: list[list[Cell]] = []
     rules = []
     for name in quality.variants:
-        rows += [
-            [variant_cell(summary, name), place.label, *_changes(quality, name, place)]
-            for place in quality.places
-            if name in quality.measured(place)
-        ]
+        for place in quality.places:
+            if name in quality.measured(place):
+                steps = quality.steps(name, place)
+                ends = sorted({steps[0], steps[-1]})
+                told = cells(quality, name, place, ends)
+                rows.append(
+                    [variant_cell(summary, name), place.label, _arrow([count(step) for step in ends]), *told]
+                )
         rules.append(len(rows) - 1)
-    caption = (
-        "First weights → finished agent, mean over seeds. Changed tokens: share right among those that differ from the last"
-        f" real frame's, likeliest tokens after {plural(quality.context, 'real frame')}. Reward error: difference between"
-        ' imagined and real sum of reward signs up to there; in brackets that of "no reward ever".'
+    return table(identifier, title, columns, rows, caption=caption, size=7.5, rules_after=rules[:-1])
+
+
+def _tokenizer_cells(quality: Quality, name: str, place: Place, ends: Sequence[int]) -> list[Cell]:
+    objects = quality.scalar(name, place, "small_object_recall", ends[-1])
+    recalls, distances = (
+        _scalars(quality, name, place, metric, ends) for metric in ("small_object_recall", "lpips")
     )
-    return table(
-        "T8", "What training changed", columns, rows, caption=caption, size=7.5, rules_after=rules[:-1]
-    )
+    return [
+        _numbers(quality, name, place, "psnr", ends, 1),
+        _numbers(quality, name, place, "ssim", ends, 3),
+        _arrow([number(value, 3) for value in distances]) if distances else NO_LPIPS,
+        _arrow([percent(value) for value in recalls]),
+        count(round(objects["n"] / objects["num_seeds"])) if objects else DASH,
+        _numbers(quality, name, place, "perplexity", ends, 1),
+        _numbers(quality, name, place, "usage", ends, 2),
+    ]
 
 
-def _changes(quality: Quality, name: str, place: Place) -> list[Cell]:
-    steps = quality.steps(name, place)
-    ends = sorted({steps[0], steps[-1]})
-
-    def scalar(metric: str, digits: int) -> str:
-        found = [quality.scalar(name, place, metric, step) for step in ends]
-        return _arrow([number(record["mean"], digits) for record in found if record])
-
+def _model_cells(quality: Quality, name: str, place: Place, ends: Sequence[int]) -> list[Cell]:
     def ahead(metric: str, place_in_curve: int) -> list[float]:
         found = [quality.curve(name, place, metric, "greedy", step) for step in ends]
         return [curve["mean"][place_in_curve] for curve in found if curve]
@@ -69,18 +113,22 @@ def _changes(quality: Quality, name: str, place: Place) -> list[Cell]:
     beside = f" ({number(nothing['mean'][-1], 2)})" if nothing else ""
     base = quality.scalar(name, place, "end_base_rate", ends[-1])
     return [
-        _arrow([count(step) for step in ends]),
-        scalar("psnr", 1),
-        scalar("ssim", 3),
-        scalar("perplexity", 1),
-        scalar("usage", 2),
         _arrow([percent(value) for value in ahead("changed_token_accuracy", 0)]),
         _arrow([percent(value) for value in ahead("changed_token_accuracy", -1)]),
         f"{_arrow([number(value, 2) for value in ahead('reward_error', -1)])}{beside}",
-        scalar("reward_macro_f1", 2),
-        scalar("end_average_precision", 2),
+        _numbers(quality, name, place, "reward_macro_f1", ends, 2),
+        _numbers(quality, name, place, "end_average_precision", ends, 2),
         number(base["mean"], 3) if base else DASH,
     ]
+
+
+def _numbers(quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int], digits: int) -> str:
+    return _arrow([number(value, digits) for value in _scalars(quality, name, place, metric, ends)])
+
+
+def _scalars(quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int]) -> list[float]:
+    found = [quality.scalar(name, place, metric, step) for step in ends]
+    return [record["mean"] for record in found if record]
 
 
 def _arrow(values: Sequence[str]) -> str:

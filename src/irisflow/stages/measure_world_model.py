@@ -21,7 +21,7 @@ from irisflow.envs.make import make_environment
 from irisflow.errors import ConfigError, DataError
 from irisflow.evaluation.held_out import held_out
 from irisflow.evaluation.optimism import optimism, own_futures
-from irisflow.evaluation.world_model_quality import Measurement, Quality, examine, film, measure
+from irisflow.evaluation.world_model_quality import Measurement, Quality, examine, film, measure, yardsticks
 from irisflow.initialization.weights import check_fit, load_weights
 from irisflow.progress import progress, say
 from irisflow.provenance import Cost
@@ -115,12 +115,14 @@ def _measured(
 ) -> tuple[dict[int, Quality], dict[str, np.ndarray]]:
     """Return the quality at each moment, by environment steps, and the films of the last one."""
     asked, qualities = request.settings.evaluation.world_model_quality, {}
+    held_to = yardsticks(episodes, device=models.device)
     for env_step, path, tensors in progress(_moments(agent), what="measuring", unit="moment"):
         load_parts(models, tensors, path)
         examined = examine(
             models.agent.tokenizer,
             models.agent.world_model,
             episodes,
+            held_to,
             window=request.settings.world_model.max_blocks,
             time_limit_is_end=request.settings.training.time_limit_is_end,
             device=models.device,
