@@ -1,5 +1,6 @@
 """What a result stands on: code, versions, hardware, seeds, inputs, and what it cost."""
 
+import hashlib
 import os
 import platform
 import resource
@@ -50,14 +51,20 @@ def record(
 
 
 def git_state() -> dict[str, Any]:
-    """Return commit, branch and whether tracked files differ; None where there is no git. `dvc.lock` may differ."""
+    """Return commit, branch, whether tracked files differ and the sha256 of how; None where there is no git.
+
+    `dvc.lock` may differ.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
         branch = _git("rev-parse", "--abbrev-ref", "HEAD")
-        dirty = bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock"))
+        changes = _git_bytes(
+            "diff", "HEAD", "--binary", "--no-ext-diff", "--no-color", "--", ".", ":!dvc.lock"
+        )
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "branch": None, "dirty": None}
-    return {"commit": commit, "branch": branch, "dirty": dirty}
+        return {"commit": None, "branch": None, "dirty": None, "diff_sha256": None}
+    sha256 = hashlib.sha256(changes).hexdigest() if changes else None
+    return {"commit": commit, "branch": branch, "dirty": bool(changes), "diff_sha256": sha256}
 
 
 def hardware() -> dict[str, Any]:
@@ -105,9 +112,11 @@ class Cost:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return _git_bytes(*arguments).decode(errors="replace").strip()
+
+
+def _git_bytes(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 def _versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from irisflow import games
 from irisflow.envs.atari import AtariEnvironment
-from irisflow.envs.make import make_environment
+from irisflow.envs.make import cartridges, make_environment
 from irisflow.errors import DataError
 from irisflow.schema import Env
 
@@ -247,3 +247,8 @@ def test_the_screen_is_rendered_at_its_own_resolution() -> None:
     environment = AtariEnvironment("Pong")
     environment.reset(seed=0)
     assert environment.render().shape == (210, 160, 3)
+
+
+def test_a_cartridge_is_told_by_its_md5() -> None:
+    assert cartridges(settings("PongNoFrameskip-v4")) == {"Pong": "60e0ea3cbe0913d39803477945e9e5ec"}
+    assert cartridges(settings("Catch")) == {}

@@ -4,11 +4,14 @@ Only frames that reach an observation are rendered. The emulator is driven direc
 skipping, counting, no-ops and life losses is IRIS's (gymnasium's own wrapper resets the game at every life).
 """
 
+import hashlib
+from pathlib import Path
 from typing import Any, Literal
 
 import ale_py
 import gymnasium
 import numpy as np
+from ale_py.roms import get_rom_path
 from jaxtyping import UInt8
 
 from irisflow.envs.base import Environment, Info, Observation, State, check_state
@@ -211,6 +214,13 @@ def _channel_first(picture: UInt8[np.ndarray, "size size 3"]) -> Observation:
 def has_game(game: str) -> bool:
     """Return whether the emulator knows the game, named as in `ALE/<game>-v5`."""
     return f"ALE/{game}-v5" in gymnasium.registry
+
+
+def cartridge_md5(game: str) -> str:
+    """Return the md5 of the game's cartridge, by which ale-py itself tells cartridges apart."""
+    cartridge = get_rom_path(gymnasium.spec(f"ALE/{game}-v5").kwargs["game"])
+    assert cartridge is not None, "ale-py comes with the cartridges of all its games"
+    return hashlib.md5(Path(cartridge).read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _emulator(game: str) -> Any:

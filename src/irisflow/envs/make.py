@@ -5,7 +5,7 @@ from importlib import import_module
 import gymnasium
 
 from irisflow import games
-from irisflow.envs.atari import AtariEnvironment, has_game
+from irisflow.envs.atari import AtariEnvironment, cartridge_md5, has_game
 from irisflow.envs.base import Environment
 from irisflow.envs.pixels import PixelEnvironment
 from irisflow.envs.toy import Catch
@@ -39,6 +39,12 @@ def make_environment(settings: Env) -> Environment:
         done_on_life_loss=settings.done_on_life_loss,
         clip_reward=settings.clip_reward,
     )
+
+
+def cartridges(settings: Env) -> dict[str, str]:
+    """Return game -> md5 of its cartridge, for provenance; empty for what is no Atari game."""
+    game = atari_game(settings.id)
+    return {} if game is None else {game: cartridge_md5(game)}
 
 
 def atari_game(env_id: str) -> str | None:

@@ -35,6 +35,8 @@ MOST_VARIANTS_ACROSS = 6
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
 MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
+MOST_CARTRIDGES = 4
+FEWEST_GAMES = 8  # that say something of other games
 FEW_GAMES, MANY_GAMES = 3, 8  # with more than eight the coverage lies above the warnings
 MOST_TOLD_IN_CAPTION = 8
 MOST_DIGESTS = 4
@@ -100,7 +102,9 @@ def answer_table(summary: Summary) -> Block:
         column("Variant", align="left"),
         column("Question it answers", align="left", width="1fr"),
         column("Games ×\nseeds"),
-        column(f"{iqm_label(num_values).split(' (')[0]}\n[95 % CI]"),
+        column(
+            f"{iqm_label(num_values).split(' (')[0]}\n[95 % CI{', games too' if _is_few(summary) else ''}]"
+        ),
         column("Median"),
         column("Mean"),
         column("Optimality\ngap"),
@@ -143,7 +147,7 @@ def _answer_row(summary: Summary, variant: Mapping[str, str]) -> list[Cell]:
         variant_cell(summary, name),
         variant["question"],
         f"{len(summary['block']['games'])} × {len(summary['block']['runs'][name])}",
-        {"text": interval(metrics.get("iqm")), "style": "strong"},
+        {"text": interval(_iqm_told_first(summary, name)), "style": "strong"},
         {"text": number(metrics["median"]["value"]) if metrics else DASH, "style": median_style},
         number(metrics["mean"]["value"]) if metrics else DASH,
         number(metrics["optimality_gap"]["value"]) if metrics else DASH,
@@ -154,10 +158,25 @@ def _answer_row(summary: Summary, variant: Mapping[str, str]) -> list[Cell]:
     ]
 
 
+def _is_few(summary: Summary) -> bool:
+    """Return whether there are several games, but too few to stand for others."""
+    return 1 < len(summary["block"]["normalised_games"]) < FEWEST_GAMES
+
+
+def _iqm_told_first(summary: Summary, name: str) -> Mapping[str, Any] | None:
+    """Return a variant's IQM; with few games its interval is the one that resamples the games, too."""
+    iqm = summary["aggregates"][name].get("iqm")
+    if not iqm or not _is_few(summary) or iqm["games_low"] is None:
+        return iqm if iqm is None else dict(iqm)
+    return {**iqm, "low": iqm["games_low"], "high": iqm["games_high"]}
+
+
 def _answer_caption(summary: Summary) -> str:
     block = summary["block"]
     num_values = len(block["normalised_games"]) * len(block["seeds"])
     few = " With fewer than 4 values the IQM is the mean." if 0 < num_values < 4 else ""
+    if _is_few(summary):
+        few += " Intervals of it resample the games, too, as there are few; F1 has those over seeds alone beside them."
     verdict = (
         f" P(improvement): over {summary['study']['baseline']}. Verdict: permutation test on it,"
         " Holm-adjusted, level 0.05."
@@ -441,7 +460,9 @@ def _millions(quantity: int) -> str:
 def provenance_table(summary: Summary) -> Block:
     """Return T5: where the numbers come from."""
     record = summary["provenance"]
-    tree: Cell = {"text": "yes: uncommitted changes", "style": "bad"} if record["is_dirty"] else "no"
+    diffs = "".join(f"; sha256 of them {diff[:12]}" for diff in record.get("diffs", ()))
+    tree: Cell = {"text": f"yes: uncommitted changes{diffs}", "style": "bad"} if record["is_dirty"] else "no"
+    cartridges = [f"{game} {'/'.join(found)}" for game, found in record.get("cartridges", {}).items()]
     rows: list[list[Cell]] = [
         ["Commit", listed(record["commits"], 3)],
         ["Branch", listed(record["branches"], 3)],
@@ -453,6 +474,7 @@ def provenance_table(summary: Summary) -> Block:
         *_pairs("Computed with: ", record["computing"], most=3),
         ["Trainings that were stopped and went on", _resumed(summary["cost"].get("resumes"))],
         ["Versions", _versions(record["versions"])],
+        ["Cartridges, md5", listed(cartridges, MOST_CARTRIDGES) if cartridges else DASH],
         *_pairs("Digests: ", record["digests"], most=MOST_DIGESTS, length=12),
         *_pairs("", {"Command": record["commands"]}, most=3),
     ]

@@ -2,7 +2,7 @@
 
 from irisflow import params, paths, provenance
 from irisflow.behaviour.agent import build_agent
-from irisflow.envs.make import make_environment
+from irisflow.envs.make import cartridges, make_environment
 from irisflow.evaluation.play import AgentPlayer, play_episodes
 from irisflow.initialization.weights import load_weights
 from irisflow.progress import say
@@ -63,6 +63,7 @@ def run(request: RunRequest) -> None:
         device=str(device),
         num_threads=settings.common.num_threads,
     )
+    source["cartridges"] = cartridges(settings.env.test)
     files = {
         "scores.csv": rows.encode(),
         "params.yaml": params.to_yaml(settings).encode(),

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from irisflow import params, provenance, schema
 from irisflow.behaviour.agent import Agent, build_agent
-from irisflow.envs.make import make_environment
+from irisflow.envs.make import cartridges, make_environment
 from irisflow.initialization.initialize import Origin, initialize
 from irisflow.provenance import Cost
 from irisflow.randomness import seed_everything
@@ -82,7 +82,7 @@ def files_of(
         device=device,
         num_threads=settings.common.num_threads,
     )
-    source |= {**(git or {}), "inputs": session.origin.sha256}
+    source |= {**(git or {}), "inputs": session.origin.sha256, "cartridges": cartridges(settings.env.train)}
     if session.origin.foreign is not None:
         source["initial_weights"] = session.origin.foreign.record()
     return {

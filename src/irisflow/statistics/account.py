@@ -95,6 +95,8 @@ def provenance_summary(records: Sequence[Record]) -> dict[str, Any]:
         "commits": _distinct(record["commit"] or "none" for record in ordered),
         "branches": _distinct(record["branch"] or "none" for record in ordered),
         "is_dirty": any(record["dirty"] for record in ordered),
+        "diffs": _distinct(record["diff_sha256"] for record in ordered if record.get("diff_sha256")),
+        "cartridges": _merged(record.get("cartridges", {}) for record in ordered),
         "versions": _merged(record["versions"] for record in ordered),
         "hardware": _merged(record["hardware"] for record in ordered),
         "num_machines": len({_canonical(record["hardware"]) for record in ordered}),

@@ -25,6 +25,10 @@ COST: Kinds = {
     "device": (str,),
     "parameters": (dict, type(None)),
 }
+MORE_PROVENANCE: Kinds = {
+    "diff_sha256": (str, type(None)),
+    "cartridges": (dict,),
+}  # older jobs did not tell them
 MORE_COST: Kinds = {"num_resumes": (int,)}  # of trainings; older ones did not count them
 PROVENANCE: Kinds = {
     "stage": (str,),
@@ -52,7 +56,7 @@ def read_costs(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 def read_provenance(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Return one record per stage job, in the order of the paths. Raises DataError as `read_costs` does."""
-    return [_checked(path, PROVENANCE) for path in sorted(paths)]
+    return [_checked(path, PROVENANCE, MORE_PROVENANCE) for path in sorted(paths)]
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
