@@ -349,7 +349,7 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
         ("perplexity", None, 4 + 60 * skill), ("usage", None, 0.05 + 0.4 * skill),
         ("reward_macro_f1", None, 0.33 + 0.5 * skill), ("end_average_precision", None, 0.02 + 0.7 * skill),
         ("end_base_rate", None, 0.02), ("value", None, 0.9), ("value_target", None, 0.4 + 0.5 * skill),
-        ("value_error", None, 0.3), *heads,
+        ("value_error", None, 0.3), ("imagined_frame_gflop", None, 2.8), *heads,
     ]  # fmt: skip
     rows: list[tuple[Any, ...]] = [
         (metric, "", None, None, of_class, float(value), 2000) for metric, of_class, value in scalars

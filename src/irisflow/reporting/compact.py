@@ -6,11 +6,12 @@ from typing import Any
 from irisflow.reporting.phases import phases_table, rate
 from irisflow.reporting.style import DASH, Summary, count, duration, listed, percent, variant_names
 from irisflow.reporting.tables import (
-    NOT_MEASURED,
+    COST_NOTES,
     Block,
     Cell,
     column,
     cost_table,
+    imagined_frame_gflop,
     millions_of_parts,
     table,
     variant_cell,
@@ -40,6 +41,7 @@ def _wide_cost_table(summary: Summary, rows: Sequence[Record]) -> Block:
         *(column(f"Updates:\n{part.replace('_', ' ')}") for part in COMPONENTS),
         column("Peak\nmemory"),
         column("Parameters"),
+        column("GFLOP an\nimagined frame"),
         column("Device", align="left"),
     ]
     owners = [*variant_names(summary), SHARED]
@@ -48,7 +50,7 @@ def _wide_cost_table(summary: Summary, rows: Sequence[Record]) -> Block:
     caption = (
         "Sums over the jobs of a variant; memory is the largest resident set of one job; parameters: tokenizer / world model"
         " / actor-critic. shared: work that serves several variants. By stage and variant: F10's CSV and summary.json."
-        f" {NOT_MEASURED}"
+        f" {COST_NOTES}"
     )
     return table("T4", "Cost", columns, cells, caption=caption, size=7.5)
 
@@ -66,6 +68,7 @@ def _owner_cells(summary: Summary, owner: str, rows: Sequence[Record], stages: S
         *(count(updates[part]) if updates[part] else DASH for part in COMPONENTS),
         f"{max(row['peak_rss_mb'] for row in rows):,.0f} MB",
         millions_of_parts(parameters),
+        imagined_frame_gflop(summary, owner) if parameters else DASH,
         listed(sorted({device for row in rows for device in row["devices"]}), 2),
     ]
 

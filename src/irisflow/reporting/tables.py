@@ -43,9 +43,7 @@ MOST_DIGESTS = 4
 MOST_RESUMED = 20  # trainings by name; the others are in summary.json
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
-NOT_MEASURED = (
-    "Energy: not measured. Floating-point operations: not counted in a study; `irisflow bench` counts them."
-)
+COST_NOTES = "GFLOP: products and sums of one rollout without a backward pass, counted, an estimate. Energy: not measured."
 Cell = str | dict[str, Any]
 Block = dict[str, Any]
 
@@ -415,6 +413,7 @@ def cost_table(summary: Summary) -> Block:
         *(column(f"Updates:\n{part.replace('_', ' ')}") for part in COMPONENTS),
         column("Peak\nmemory"),
         column("Parameters"),
+        column("GFLOP an\nimagined frame"),
         column("Device", align="left"),
     ]
     rows: list[list[Cell]] = []
@@ -425,7 +424,7 @@ def cost_table(summary: Summary) -> Block:
         rows.append(_cost_row(summary, row))
     caption = (
         "Sums over the jobs of a row; memory is the largest resident set of one job; parameters: tokenizer /"
-        f" world model / actor-critic. {NOT_MEASURED}"
+        f" world model / actor-critic. {COST_NOTES}"
     )
     return table("T4", "Cost", columns, rows, caption=caption, size=7.5, rules_after=rules)
 
@@ -442,8 +441,19 @@ def _cost_row(summary: Summary, row: Mapping[str, Any]) -> list[Cell]:
         *(count(updates[part]) if updates[part] else DASH for part in COMPONENTS),
         f"{row['peak_rss_mb']:,.0f} MB",
         millions_of_parts(row["parameters"]),
+        imagined_frame_gflop(summary, row["variant"]) if row["parameters"] else DASH,
         listed(row["devices"], 2),
     ]
+
+
+def imagined_frame_gflop(summary: Summary, variant: str) -> str:
+    """Return the arithmetic of one imagined frame of a variant, the most of any game; a dash where nobody counted it."""
+    found = [
+        record["mean"]
+        for record in summary["world_model"].get("scalars", ())
+        if (record["variant"], record["metric"]) == (variant, "imagined_frame_gflop")
+    ]
+    return f"{max(found):.3g}" if found else DASH
 
 
 def millions_of_parts(parameters: Mapping[str, int] | None) -> str:

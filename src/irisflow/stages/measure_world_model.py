@@ -19,6 +19,7 @@ from irisflow.data.collect import record_episodes
 from irisflow.data.episodes import decode_episodes
 from irisflow.envs.make import make_environment
 from irisflow.errors import ConfigError, DataError
+from irisflow.evaluation.arithmetic import imagined_frame_flops
 from irisflow.evaluation.held_out import held_out
 from irisflow.evaluation.optimism import optimism, own_futures
 from irisflow.evaluation.world_model_quality import Measurement, Quality, examine, film, measure, yardsticks
@@ -58,6 +59,7 @@ def run(request: RunRequest) -> None:
     load_weights(models.agent, agent.folder, kind="agent")
     last, num_steps = max(qualities), _num_own_steps(settings)
     qualities[last].measurements.extend(_own_play(request, models, num_steps))
+    qualities[last].measurements.append(_arithmetic(request, models))
     source = provenance.record(
         request.stage,
         request.digest,
@@ -187,6 +189,14 @@ def _own_play(request: RunRequest, models: Models, num_steps: int) -> list[Measu
         generator=torch_stream(request.seed, request.stage, "imagination", device=models.device),
     )
     return list(optimism(futures)) if futures else []
+
+
+def _arithmetic(request: RunRequest, models: Models) -> Measurement:
+    """Return what an imagined frame costs."""
+    horizon = request.settings.training.actor_critic.imagine_horizon
+    generator = torch_stream(request.seed, request.stage, "arithmetic", device=models.device)
+    flops = imagined_frame_flops(models.agent.eval(), horizon=horizon, generator=generator)
+    return Measurement("imagined_frame_gflop", flops / 1e9, horizon)
 
 
 def _held_out(request: RunRequest) -> tuple[Path, list[Episode]]:
