@@ -157,8 +157,9 @@ def _answer_row(summary: Summary, variant: Mapping[str, str]) -> list[Cell]:
 
 
 def _is_few(summary: Summary) -> bool:
-    """Return whether there are several games, but too few to stand for others."""
-    return 1 < len(summary["block"]["normalised_games"]) < FEWEST_GAMES
+    """Return whether there are several games, but too few to stand for others, and intervals that resample them."""
+    known = any(row and row["iqm"]["games_low"] is not None for row in summary["aggregates"].values())
+    return known and 1 < len(summary["block"]["normalised_games"]) < FEWEST_GAMES
 
 
 def _iqm_told_first(summary: Summary, name: str) -> Mapping[str, Any] | None:
