@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from irisflow.reporting import quality_findings
 from irisflow.reporting.drawing import WIDTH, Drawing, Row, broken, legend, name_rows, steps_text
+from irisflow.reporting.ends import PREDICTED, draw_ends
 from irisflow.reporting.quality import Place, Quality, Record, quality_of
 from irisflow.reporting.style import INK, PALE, Look, Summary, inches, listed, looks, plural
 
@@ -54,7 +55,7 @@ MOST_ROWS = 4  # of panels in a figure of F14
 
 
 def draw_quality(summary: Summary) -> list[Drawing]:
-    """Return F13 (tokenizer), F14 (dynamics; F14a, ... for games, where they are few, and variants) and F16 (heads)."""
+    """Return F13 (tokenizer), F14 (dynamics; F14a, ... for games, where they are few, and variants), F16 and F25 (heads)."""
     quality, styles = quality_of(summary), looks(summary)
     drawings = [draw_tokenizer(quality, styles)]
     if quality.curves:
@@ -63,7 +64,8 @@ def draw_quality(summary: Summary) -> list[Drawing]:
             draw_dynamics(quality, styles, place, names, "F14" if len(parts) == 1 else f"F14{letter}")
             for (place, names), letter in zip(parts, LETTERS, strict=False)
         ]
-    return [*drawings, draw_heads(quality, styles)]
+    drawings.append(draw_heads(quality, styles))
+    return [*drawings, draw_ends(quality, styles)] if PREDICTED in quality.metrics else drawings
 
 
 def _few(names: list[str]) -> list[list[str]]:
@@ -75,8 +77,7 @@ def _few(names: list[str]) -> list[list[str]]:
 
 def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     """Return F13: reconstruction and use of the codebook, over the steps of training."""
-    measured = {metric for _, _, _, metric, _ in quality.scalars}
-    shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in measured}
+    shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in quality.metrics}
     figure, grid = _grid(quality.places, len(shown), row_height=42 if len(quality.places) == 1 else 24)
     rows: list[Row] = []
     for place, panels in zip(quality.places, grid, strict=True):
