@@ -30,6 +30,7 @@ from irisflow.evaluation.world_model_quality import (
     film,
     head_quality,
     measure,
+    most_frequent,
     open_loop_quality,
     tokenizer_quality,
     yardsticks,
@@ -194,6 +195,14 @@ def test_perplexity_and_usage_of_known_codes() -> None:
     assert codebook_use(torch.zeros(9, dtype=torch.long), vocab_size=16) == (1, 1 / 16)
 
 
+def test_the_most_frequent_codes_of_a_known_distribution() -> None:
+    tokens = torch.tensor([[7, 7, 7, 7], [2, 2, 2, 5], [5, 0, 7, 7]])
+    assert most_frequent(tokens, vocab_size=10) == pytest.approx({1: 6 / 12, 2: 9 / 12, 4: 1, 8: 1, 10: 1})
+    assert list(most_frequent(tokens, vocab_size=8)) == [1, 2, 4, 8]
+    assert most_frequent(torch.arange(8).repeat(5), vocab_size=8) == {1: 1 / 8, 2: 2 / 8, 4: 4 / 8, 8: 1}
+    assert set(most_frequent(torch.full((3, 4), 6), vocab_size=512).values()) == {1}, "all tokens one code"
+
+
 def test_segments_start_where_context_and_future_exist_and_never_cross_an_episode(
     examined: Examination,
 ) -> None:
@@ -256,6 +265,7 @@ def test_a_collapsed_codebook_lowers_perplexity_usage_and_psnr(
     for metric in ("perplexity", "usage", "psnr"):
         assert values(collapsed, metric)[0] < values(whole, metric)[0]
     assert values(collapsed, "perplexity") == [1]
+    assert set(values(collapsed, "token_share")) == {1} and values(whole, "token_share")[0] < 0.8
 
 
 def test_a_trained_world_model_is_better_than_a_fresh_one(tiny: TinyCatch, examined: Examination) -> None:

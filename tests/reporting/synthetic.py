@@ -359,6 +359,10 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
         (metric, "", None, None, of_class, float(value), n)
         for metric, of_class, value, n in _ends(max(0.0, skill))
     ]
+    rows += [
+        ("token_share", "", None, None, 2**power, float(2.0 ** ((power - 9) * (0.1 + 0.5 * max(0.0, skill)))), 128_000)
+        for power in range(10)
+    ]  # fmt: skip
     for context, longest in CONTEXTS.items():
         for horizon in range(1, longest + 1):
             rows += [

@@ -202,6 +202,23 @@ def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measureme
                 assert drawn[record["variant"], record["env_step"], "greedy", horizon] == mean
 
 
+def test_the_codebooks_panel_has_the_summarys_numbers_of_the_finished_weights() -> None:
+    summary = summary_of(synthetic.world_model_of(STUDY))
+    drawn = draw_quality(summary)[0]
+    told = {
+        (row["place"], row["variant"], row["env_step"], row["num_codes"]): row["mean"]
+        for row in drawn.rows
+        if row["metric"] == "token_share"
+    }
+    assert told == {
+        (each["game"], each["variant"], each["env_step"], each["class"]): each["mean"]
+        for each in summary["world_model"]["scalars"]
+        if each["metric"] == "token_share" and each["env_step"] == 100_000
+    }
+    assert {num_codes for *_, num_codes in told} == {2**power for power in range(10)}
+    assert {row["num_codes"] for row in drawn.rows if row["metric"] == "psnr"} == {None}
+
+
 @pytest.mark.parametrize("games", [("Pong",), ("Pong", "Breakout")])
 def test_the_end_heads_figure_has_the_summarys_numbers_of_the_first_and_the_last_weights(
     games: tuple[str, ...],

@@ -139,6 +139,7 @@ def tokenizer_quality(examined: Examination) -> list[Measurement]:
         Measurement("ssim", float(similarity.mean()), n),
         Measurement("perplexity", perplexity, num_tokens),
         Measurement("usage", usage, num_tokens),
+        *_token_shares(recorded.tokens, vocab_size=examined.tokenizer.vocab_size),
         *_small_object_quality(examined.yardsticks.objects, recorded),
         *_perceptual_quality(examined.yardsticks.lpips, recorded),
     ]
@@ -166,6 +167,22 @@ def codebook_use(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) ->
     counts = torch.bincount(tokens.flatten(), minlength=vocab_size).double()
     shares = counts[counts > 0] / counts.sum()
     return float(torch.exp(-(shares * shares.log()).sum())), len(shares) / vocab_size
+
+
+def most_frequent(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> dict[int, float]:
+    """Return the share of all tokens that the k most frequent codes have, for k = 1, 2, 4, ... and the whole codebook.
+
+    A codebook used evenly has k / vocab_size, a collapsed one 1 for every k.
+    """
+    counts = torch.bincount(tokens.flatten(), minlength=vocab_size).sort(descending=True).values
+    found = counts.cumsum(dim=0).double() / counts.sum()
+    doubled = [2**power for power in range(vocab_size.bit_length()) if 2**power < vocab_size]
+    return {k: float(found[k - 1]) for k in (*doubled, vocab_size)}
+
+
+def _token_shares(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> Iterator[Measurement]:
+    for num_codes, share in most_frequent(tokens, vocab_size=vocab_size).items():
+        yield Measurement("token_share", share, tokens.numel(), of_class=num_codes)
 
 
 def open_loop_quality(
