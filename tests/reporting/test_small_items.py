@@ -13,6 +13,7 @@ from irisflow.reporting import appendix, published, tables
 from irisflow.reporting.document import build_report
 from irisflow.reporting.figures import draw_iqm_curve
 from irisflow.reporting.quality_tables import quality_tables
+from irisflow.reporting.style import DASH
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_frames_stand_beside_steps_where_all_games_have_as_many(summary: dict[st
 
 
 def test_the_f1_of_any_reward_is_by_the_book(summary: dict[str, Any]) -> None:
-    confusion = quality_tables(summary)[1]
+    confusion = quality_tables(summary)[2][0]
     (negative, _, positive) = ([30, 15, 5], [3, 1880, 7], [2, 18, 40])
     hits = negative[0] + negative[2] + positive[0] + positive[2]
     misses, false_alarms = negative[1] + positive[1], 3 + 7
@@ -127,3 +128,24 @@ def test_the_appendix_has_every_setting_and_the_words(summary: dict[str, Any], f
     assert all(len(row) == len(table["columns"]) for row in table["rows"])
     without = {**summary, "study": {**summary["study"], "configuration": ()}}
     assert [page["title"] for page in appendix.appendix(without)] == ["Appendix: words"]
+
+
+def test_provenance_tells_what_was_not_committed_and_which_cartridges_were_played(
+    summary: dict[str, Any],
+) -> None:
+    told = {**summary["provenance"], "is_dirty": True, "diffs": ["ab" * 32], "cartridges": {"Pong": ["60e0"]}}
+    rows = dict(tables.provenance_table({**summary, "provenance": told})["rows"])
+    assert "abababababab" in rows["Working tree dirty"]["text"] and rows["Cartridges, md5"] == "Pong 60e0"
+    older = {key: value for key, value in told.items() if key not in ("diffs", "cartridges")}
+    assert dict(tables.provenance_table({**summary, "provenance": older})["rows"])["Cartridges, md5"] == DASH
+
+
+@pytest.mark.parametrize("num_games", [1, 2, 8])
+def test_with_few_games_the_first_interval_resamples_them_too(num_games: int) -> None:
+    games = ("Pong", "Breakout", "Alien", "Amidar", "Assault", "Asterix", "Boxing", "Krull")[:num_games]
+    description = synthetic.study(games=games, num_variants=2, num_seeds=3)
+    found = summary_of(replace(description, bootstrap_reps=50), synthetic.episodes_of(description))
+    iqm, table = found["aggregates"]["iris"]["iqm"], tables.answer_table(found)
+    ends = ("games_low", "games_high") if num_games == 2 else ("low", "high")
+    assert table["rows"][0][3]["text"].endswith(f"[{iqm[ends[0]]:.3f}, {iqm[ends[1]]:.3f}]")
+    assert ("games too" in table["columns"][3]["title"]) == (num_games == 2)
