@@ -9,7 +9,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tiny_catch import CPU, WINDOW, TinyCatch, recorded
 from torch import Tensor
 
-from irisflow.evaluation.classification import average_precision, confusion, macro_f1, precisions, recalls
+from irisflow.evaluation.classification import (
+    average_precision,
+    calibration,
+    confusion,
+    macro_f1,
+    precisions,
+    precisions_at_recalls,
+    recalls,
+)
 from irisflow.evaluation.held_out import held_out, segments, spread, windows
 from irisflow.evaluation.image_quality import psnr, ssim
 from irisflow.evaluation.open_loop import imagined
@@ -17,10 +25,12 @@ from irisflow.evaluation.world_model_quality import (
     Examination,
     Measurement,
     codebook_use,
+    end_quality,
     examine,
     film,
     head_quality,
     measure,
+    most_frequent,
     open_loop_quality,
     tokenizer_quality,
     yardsticks,
@@ -111,9 +121,86 @@ def test_a_constant_no_is_accurate_but_has_no_recall_and_no_precision_above_the_
     )
 
 
+def test_precision_at_each_recall_is_that_at_the_highest_threshold_which_reaches_it() -> None:
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    is_end = torch.tensor([True, False, True, False, False, True])
+    found, counts = precisions_at_recalls(scores, is_end, [10, 33, 34, 66, 67, 100])
+    assert found.tolist() == pytest.approx([1, 1, 2 / 3, 2 / 3, 1 / 2, 1 / 2])
+    assert counts.tolist() == [1, 1, 3, 3, 6, 6]
+    tied, _ = precisions_at_recalls(torch.tensor([0.5, 0.5, 0.5, 0.1]), is_end[:4], [10, 100])
+    assert tied.tolist() == pytest.approx([2 / 3, 2 / 3]), "a threshold cannot tell equal scores apart"
+
+
+def test_calibration_of_a_known_table() -> None:
+    probabilities = torch.tensor([0.0, 0.02, 0.01, 0.2, 0.1, 0.8, 0.6, 1.0], dtype=torch.float64)
+    is_end = torch.tensor([False, False, True, False, False, True, False, True])
+    found = calibration(probabilities, is_end, (0.01, 0.03, 0.1, 0.3))
+    assert found.counts.tolist() == [1, 2, 0, 2, 3]
+    assert found.predicted.tolist() == pytest.approx([0, 0.015, np.nan, 0.15, 0.8], nan_ok=True)
+    assert found.occurred.tolist() == pytest.approx([0, 0.5, np.nan, 0, 2 / 3], nan_ok=True)
+    assert found.error == pytest.approx((2 * 0.485 + 2 * 0.15 + 3 * (0.8 - 2 / 3)) / 8)
+
+
+IS_END = torch.arange(1000) % 20 == 0
+
+
+def told_of_ends(probabilities: Tensor, is_end: Tensor = IS_END) -> dict[str, dict[int | None, float]]:
+    """Return metric -> class -> value."""
+    found: dict[str, dict[int | None, float]] = {}
+    for each in end_quality(probabilities, is_end):
+        found.setdefault(each.metric, {})[each.of_class] = each.value
+    return found
+
+
+def test_a_perfect_end_head_is_precise_at_every_recall_and_calibrated() -> None:
+    told = told_of_ends(IS_END.float())
+    assert list(told["end_precision"]) == list(range(10, 101, 10))
+    assert set(told["end_precision"].values()) == {1}
+    assert told["end_predicted"] == told["end_occurred"] == {0: 0, 4: 1}
+    assert told["end_calibration_error"] == {None: 0}
+
+
+def test_an_end_head_without_skill_has_the_base_rate_as_precision() -> None:
+    random = told_of_ends(torch.rand(1000, generator=generator()))
+    assert max(random["end_precision"].values()) < 0.25
+    assert random["end_precision"][100] == pytest.approx(0.05, abs=0.005)
+    assert random["end_calibration_error"][None] == pytest.approx(0.45, abs=0.02)
+    base = told_of_ends(torch.full((1000,), 0.05))
+    assert list(base["end_precision"].values()) == pytest.approx([0.05] * 10)
+    assert base["end_calibration_error"][None] == pytest.approx(0, abs=1e-6), "calibrated, and of no use"
+
+
+def test_a_constant_no_is_as_precise_as_the_base_rate_and_wrong_by_it() -> None:
+    told = told_of_ends(torch.zeros(1000))
+    assert list(told["end_precision"].values()) == pytest.approx([0.05] * 10)
+    assert told["end_predicted"] == {0: 0} and told["end_occurred"] == {0: pytest.approx(0.05)}
+    assert told["end_calibration_error"][None] == pytest.approx(0.05)
+
+
+def test_a_head_that_promises_too_many_ends_is_off_the_diagonal() -> None:
+    told = told_of_ends(torch.where(IS_END, 0.99, 0.5))
+    assert set(told["end_precision"].values()) == {1}, "the order is perfect"
+    assert told["end_predicted"][4] > 0.5 > told["end_occurred"][4] == pytest.approx(0.05)
+    assert told["end_calibration_error"][None] > 0.4
+
+
+def test_where_nothing_ended_there_is_no_recall_to_reach() -> None:
+    told = told_of_ends(torch.full((50,), 0.02), torch.zeros(50, dtype=torch.bool))
+    assert set(told) == {"end_base_rate", "end_predicted", "end_occurred", "end_calibration_error"}
+    assert told["end_occurred"] == {1: 0} and told["end_calibration_error"][None] == pytest.approx(0.02)
+
+
 def test_perplexity_and_usage_of_known_codes() -> None:
     assert codebook_use(torch.arange(8).repeat(5), vocab_size=16) == (pytest.approx(8), 0.5)
     assert codebook_use(torch.zeros(9, dtype=torch.long), vocab_size=16) == (1, 1 / 16)
+
+
+def test_the_most_frequent_codes_of_a_known_distribution() -> None:
+    tokens = torch.tensor([[7, 7, 7, 7], [2, 2, 2, 5], [5, 0, 7, 7]])
+    assert most_frequent(tokens, vocab_size=10) == pytest.approx({1: 6 / 12, 2: 9 / 12, 4: 1, 8: 1, 10: 1})
+    assert list(most_frequent(tokens, vocab_size=8)) == [1, 2, 4, 8]
+    assert most_frequent(torch.arange(8).repeat(5), vocab_size=8) == {1: 1 / 8, 2: 2 / 8, 4: 4 / 8, 8: 1}
+    assert set(most_frequent(torch.full((3, 4), 6), vocab_size=512).values()) == {1}, "all tokens one code"
 
 
 def test_segments_start_where_context_and_future_exist_and_never_cross_an_episode(
@@ -178,6 +265,7 @@ def test_a_collapsed_codebook_lowers_perplexity_usage_and_psnr(
     for metric in ("perplexity", "usage", "psnr"):
         assert values(collapsed, metric)[0] < values(whole, metric)[0]
     assert values(collapsed, "perplexity") == [1]
+    assert set(values(collapsed, "token_share")) == {1} and values(whole, "token_share")[0] < 0.8
 
 
 def test_a_trained_world_model_is_better_than_a_fresh_one(tiny: TinyCatch, examined: Examination) -> None:
@@ -226,6 +314,8 @@ def test_the_heads_of_a_trained_world_model_find_rewards_and_ends(
         assert values(trained, metric)[0] > values(fresh, metric)[0] + 0.2
     assert values(trained, "end_base_rate") == [pytest.approx(1 / 9)]
     assert values(trained, "end_average_precision")[0] > 0.9
+    assert np.mean(values(trained, "end_precision")) > np.mean(values(fresh, "end_precision")) + 0.2
+    assert values(trained, "end_calibration_error")[0] < values(fresh, "end_calibration_error")[0]
     assert sum(counts["end"][1]) == len(tiny.episodes)
 
 

@@ -3,6 +3,7 @@
 Nothing here is a result: a run's score is drawn around the mean and with the spread of IRIS's published runs.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -354,6 +355,14 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
     rows: list[tuple[Any, ...]] = [
         (metric, "", None, None, of_class, float(value), 2000) for metric, of_class, value in scalars
     ]
+    rows += [
+        (metric, "", None, None, of_class, float(value), n)
+        for metric, of_class, value, n in _ends(max(0.0, skill))
+    ]
+    rows += [
+        ("token_share", "", None, None, 2**power, float(2.0 ** ((power - 9) * (0.1 + 0.5 * max(0.0, skill)))), 128_000)
+        for power in range(10)
+    ]  # fmt: skip
     for context, longest in CONTEXTS.items():
         for horizon in range(1, longest + 1):
             rows += [
@@ -361,6 +370,18 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
                 for metric, mode, value in _ahead(skill, level, horizon)
             ]
     return rows
+
+
+def _ends(skill: float) -> Iterator[tuple[str, int | None, float, int]]:
+    """Yield metric, class, value and count of an end head; one without skill calls a third of all steps ends."""
+    for recall in range(10, 101, 10):
+        yield "end_precision", recall, 0.02 + 0.9 * skill * (1 - (recall / 100) ** 3), recall
+    for bin_, predicted in enumerate((0.002, 0.018, 0.06, 0.18, 0.6)):
+        share = 0.02 + (predicted - 0.02) * min(1.0, skill)
+        if skill > 0.1 or bin_ == 4:
+            yield "end_predicted", bin_, predicted, 1900 if bin_ == 0 else 25
+            yield "end_occurred", bin_, max(0.0, share - 0.001), 1900 if bin_ == 0 else 25
+    yield "end_calibration_error", None, 0.3 * max(0.0, 1 - skill), 2000
 
 
 def _ahead(skill: float, level: float, horizon: int) -> list[tuple[str, str, float]]:

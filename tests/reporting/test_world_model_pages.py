@@ -188,7 +188,7 @@ def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measureme
     episodes = synthetic.episodes_of(STUDY, num_evaluations=1)
     summary = summarise(replace(STUDY, bootstrap_reps=1), episodes, [], [], [], world_model=table(rows))
     drawings = {drawing.identifier: drawing for drawing in draw_quality(summary)}
-    assert list(drawings) == ["F13", "F14a", "F14b", "F16"]
+    assert list(drawings) == ["F13", "F14a", "F14b", "F16", "F25"]
     assert {row["variant"] for row in drawings["F14a"].rows} == {"iris"}
     drawn = {
         (row["variant"], row["env_step"], row["mode"], row["horizon"]): row["mean"]
@@ -200,6 +200,69 @@ def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measureme
         if kind == ("Breakout", "open_psnr", 1) and record["mode"] == "greedy":
             for horizon, mean in zip(record["horizon"], record["mean"], strict=True):
                 assert drawn[record["variant"], record["env_step"], "greedy", horizon] == mean
+
+
+def test_the_codebooks_panel_has_the_summarys_numbers_of_the_finished_weights() -> None:
+    summary = summary_of(synthetic.world_model_of(STUDY))
+    drawn = draw_quality(summary)[0]
+    told = {
+        (row["place"], row["variant"], row["env_step"], row["num_codes"]): row["mean"]
+        for row in drawn.rows
+        if row["metric"] == "token_share"
+    }
+    assert told == {
+        (each["game"], each["variant"], each["env_step"], each["class"]): each["mean"]
+        for each in summary["world_model"]["scalars"]
+        if each["metric"] == "token_share" and each["env_step"] == 100_000
+    }
+    assert {num_codes for *_, num_codes in told} == {2**power for power in range(10)}
+    assert {row["num_codes"] for row in drawn.rows if row["metric"] == "psnr"} == {None}
+
+
+@pytest.mark.parametrize("games", [("Pong",), ("Pong", "Breakout")])
+def test_the_end_heads_figure_has_the_summarys_numbers_of_the_first_and_the_last_weights(
+    games: tuple[str, ...],
+) -> None:
+    study = replace(STUDY, games=games)
+    summary = summary_of(synthetic.world_model_of(study), study)
+    drawn = draw_quality(summary)[-1]
+    told = {
+        (row["place"], row["variant"], row["metric"], row["env_step"], row["class"]): (row["mean"], row["n"])
+        for row in drawn.rows
+    }
+    shown = {"end_precision", "end_predicted", "end_occurred", "end_calibration_error"}
+    assert told == {
+        (each["game"], each["variant"], each["metric"], each["env_step"], "" if each["class"] is None else each["class"]):
+        (each["mean"], each["n"])
+        for each in summary["world_model"]["scalars"]
+        if (each["metric"] in shown and each["env_step"] in (0, 100_000))
+        or (each["metric"] == "end_base_rate" and each["env_step"] == 100_000)
+    }  # fmt: skip
+    assert drawn.identifier == "F25" and len(drawn.figure.axes) == 2 * len(games)
+
+
+def test_the_end_heads_title_tells_precision_base_rate_and_calibration() -> None:
+    rows = [
+        measured(metric="end_precision", of_class=50, value=0.6),
+        measured(metric="end_base_rate", value=0.02),
+        measured(metric="end_predicted", of_class=0, value=0.002),
+        measured(metric="end_occurred", of_class=0, value=0.001),
+        measured(metric="end_calibration_error", value=0.0125),
+    ]
+    told = quality_findings.ends(quality(rows))
+    assert told == (
+        "Precision of ends where half of them are found: iris 60 % (base rate 2 %)."
+        " Expected calibration error: iris 0.0125."
+    )
+    nothing_ended = summary_of([measured(), *rows[2:]])
+    assert quality_findings.ends(quality_of(nothing_ended)).startswith("No game ended")
+    assert "no end in the held-out episodes" in {
+        text.get_text() for axes in draw_quality(nothing_ended)[-1].figure.axes for text in axes.texts
+    }
+    assert (
+        draw_quality(summary_of([measured(), measured(metric="end_recall", of_class=0)]))[-1].identifier
+        == "F16"
+    )
 
 
 def test_many_games_are_shown_as_their_mean() -> None:

@@ -1,4 +1,7 @@
-"""How well classes are told apart where one of them is rare: recall, precision, F1 and average precision."""
+"""How well classes are told apart where one of them is rare, and whether predicted probabilities are those that hold."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -41,3 +44,44 @@ def average_precision(scores: Float[Tensor, " cases"], is_positive: Bool[Tensor,
     precision = found / torch.arange(1, len(scores) + 1, device=scores.device)
     last_of_score = torch.searchsorted(-ordered, -ordered, right=True) - 1
     return float((precision[last_of_score] * positive).sum() / positive.sum())
+
+
+def precisions_at_recalls(
+    scores: Float[Tensor, " cases"], is_positive: Bool[Tensor, " cases"], percents: Sequence[int]
+) -> tuple[Float[Tensor, " recalls"], Int64[Tensor, " recalls"]]:
+    """Return precision at the highest threshold that reaches each recall, and how many cases are at or above it.
+
+    Needs a positive case. Cases of equal score are on one side of every threshold: without skill, precision is the share of
+    positive cases.
+    """
+    of_positives = scores[is_positive].sort(descending=True).values
+    needed = [-(-percent * len(of_positives) // 100) for percent in percents]
+    is_called = scores >= of_positives[torch.tensor(needed, device=scores.device) - 1, None]
+    counts = is_called.sum(dim=1)
+    return (is_called & is_positive).sum(dim=1).double() / counts, counts
+
+
+class Calibration(NamedTuple):
+    """By bin of predicted probability: the cases, their mean probability and the share that is positive; NaN without any."""
+
+    counts: Int64[Tensor, " bins"]
+    predicted: Float[Tensor, " bins"]
+    occurred: Float[Tensor, " bins"]
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean difference of the two over all cases, in absolute value."""
+        differences = (self.predicted - self.occurred).abs().nan_to_num()
+        return float((differences * self.counts).sum() / self.counts.sum())
+
+
+def calibration(
+    probabilities: Float[Tensor, " cases"], is_positive: Bool[Tensor, " cases"], edges: Sequence[float]
+) -> Calibration:
+    """Return the calibration in the bins that the inner edges cut from 0 to 1; an edge belongs to the bin above it."""
+    given = probabilities.double()
+    bins = torch.bucketize(given, torch.tensor(edges, dtype=given.dtype, device=given.device), right=True)
+    is_in = bins[:, None] == torch.arange(len(edges) + 1, device=given.device)
+    counts = is_in.sum(dim=0)
+    predicted = (is_in * given[:, None]).sum(dim=0) / counts
+    return Calibration(counts, predicted, (is_in & is_positive[:, None]).sum(dim=0).double() / counts)

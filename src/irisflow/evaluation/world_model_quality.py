@@ -4,15 +4,23 @@ All that is compared is fixed by the recording: frames, starts and actions. docs
 means.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from irisflow.evaluation.classification import average_precision, confusion, macro_f1, precisions, recalls
+from irisflow.evaluation.classification import (
+    average_precision,
+    calibration,
+    confusion,
+    macro_f1,
+    precisions,
+    precisions_at_recalls,
+    recalls,
+)
 from irisflow.evaluation.held_out import (
     FRAMES_AT_ONCE,
     HeldOut,
@@ -29,6 +37,15 @@ from irisflow.evaluation.small_objects import SmallObjects, small_objects
 from irisflow.records import Episode
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
+
+RECALLS = range(10, 101, 10)  # in percent
+PROBABILITY_EDGES = (
+    0.01,
+    0.03,
+    0.1,
+    0.3,
+)  # ends are rare: bins as wide as the probabilities in them are large
+SIGNS = range(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,7 @@ def tokenizer_quality(examined: Examination) -> list[Measurement]:
         Measurement("ssim", float(similarity.mean()), n),
         Measurement("perplexity", perplexity, num_tokens),
         Measurement("usage", usage, num_tokens),
+        *_token_shares(recorded.tokens, vocab_size=examined.tokenizer.vocab_size),
         *_small_object_quality(examined.yardsticks.objects, recorded),
         *_perceptual_quality(examined.yardsticks.lpips, recorded),
     ]
@@ -149,6 +167,22 @@ def codebook_use(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) ->
     counts = torch.bincount(tokens.flatten(), minlength=vocab_size).double()
     shares = counts[counts > 0] / counts.sum()
     return float(torch.exp(-(shares * shares.log()).sum())), len(shares) / vocab_size
+
+
+def most_frequent(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> dict[int, float]:
+    """Return the share of all tokens that the k most frequent codes have, for k = 1, 2, 4, ... and the whole codebook.
+
+    A codebook used evenly has k / vocab_size, a collapsed one 1 for every k.
+    """
+    counts = torch.bincount(tokens.flatten(), minlength=vocab_size).sort(descending=True).values
+    found = counts.cumsum(dim=0).double() / counts.sum()
+    doubled = [2**power for power in range(vocab_size.bit_length()) if 2**power < vocab_size]
+    return {k: float(found[k - 1]) for k in (*doubled, vocab_size)}
+
+
+def _token_shares(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> Iterator[Measurement]:
+    for num_codes, share in most_frequent(tokens, vocab_size=vocab_size).items():
+        yield Measurement("token_share", share, tokens.numel(), of_class=num_codes)
 
 
 def open_loop_quality(
@@ -202,20 +236,33 @@ def head_quality(examined: Examination) -> tuple[list[Measurement], dict[str, li
     by_sign = confusion(signs + 1, recorded.signs[steps] + 1, num_classes=3)
     by_end = confusion(ends.argmax(dim=-1), is_end.long(), num_classes=2)
     found = [
-        *_by_class("reward_recall", recalls(by_sign), by_sign.sum(dim=1), first=-1),
-        *_by_class("reward_precision", precisions(by_sign), by_sign.sum(dim=0), first=-1),
+        *_by_class("reward_recall", SIGNS, recalls(by_sign), by_sign.sum(dim=1)),
+        *_by_class("reward_precision", SIGNS, precisions(by_sign), by_sign.sum(dim=0)),
         Measurement("reward_macro_f1", macro_f1(by_sign), len(steps)),
-        *_by_class("end_recall", recalls(by_end), by_end.sum(dim=1), first=0),
-        Measurement("end_base_rate", float(is_end.double().mean()), len(steps)),
+        *_by_class("end_recall", range(2), recalls(by_end), by_end.sum(dim=1)),
+        *end_quality(ends.softmax(dim=-1)[:, 1], is_end),
     ]
-    if is_end.any():
-        scores = ends.softmax(dim=-1)[:, 1]
-        found.append(Measurement("end_average_precision", average_precision(scores, is_end), len(steps)))
     return found, {"reward": by_sign.tolist(), "end": by_end.tolist()}
 
 
-def _by_class(metric: str, values: Tensor, counts: Tensor, *, first: int) -> Iterator[Measurement]:
-    for of_class, (value, n) in enumerate(zip(values.tolist(), counts.tolist(), strict=True), start=first):
+def end_quality(
+    probabilities: Float[Tensor, " steps"], is_end: Bool[Tensor, " steps"]
+) -> Iterator[Measurement]:
+    """Yield whether ends are more probable than other steps, where there are any, and as probable as they are said to be."""
+    n = len(is_end)
+    yield Measurement("end_base_rate", float(is_end.double().mean()), n)
+    if is_end.any():
+        yield Measurement("end_average_precision", average_precision(probabilities, is_end), n)
+        yield from _by_class("end_precision", RECALLS, *precisions_at_recalls(probabilities, is_end, RECALLS))
+    found = calibration(probabilities, is_end, PROBABILITY_EDGES)
+    bins = range(len(PROBABILITY_EDGES) + 1)
+    yield from _by_class("end_predicted", bins, found.predicted, found.counts)
+    yield from _by_class("end_occurred", bins, found.occurred, found.counts)
+    yield Measurement("end_calibration_error", found.error, n)
+
+
+def _by_class(metric: str, classes: Iterable[int], values: Tensor, counts: Tensor) -> Iterator[Measurement]:
+    for of_class, value, n in zip(classes, values.tolist(), counts.tolist(), strict=True):
         if n:
             yield Measurement(metric, value, n, of_class=of_class)
 

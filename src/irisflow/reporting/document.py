@@ -339,6 +339,7 @@ def _quality_sections(
         return
     dynamics = {identifier: "" for identifier in drawings if identifier.startswith("F14")}
     unpredicted = {"F14": "No held-out episode was long enough to predict anything."}
+    ends = {"F25": ""} if "F25" in drawings else {}
     of_tokenizer, of_model, confused = quality_tables(summary)
     yield {
         "title": "World model 1: tokenizer",
@@ -351,7 +352,7 @@ def _quality_sections(
     }
     yield {
         "title": "World model 4: rewards and ends",
-        "blocks": [*_figures(drawings, {"F16": ""}), *confused],
+        "blocks": [*_figures(drawings, {"F16": ""}), *confused, *_figures(drawings, ends)],
     }
     few = "A correlation needs eight runs, in games with four or more each."
     yield _section("World model 5: promises and scores", drawings, {"F22": unpredicted["F14"], "F23": few})

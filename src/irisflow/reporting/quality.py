@@ -73,6 +73,28 @@ class Quality:
         num_seeds, n = records[0]["num_seeds"], sum(record["n"] for record in records)
         return {"mean": mean, "least": None, "greatest": None, "num_seeds": num_seeds, "n": n}
 
+    def by_class(self, variant: str, place: Place, metric: str, step: int) -> dict[int, Record]:
+        """Return a number's record for each class (or bin, recall, number of codes) that it has there, ascending."""
+        found = {
+            of_class: self.scalar(variant, place, metric, step, of_class)
+            for of_class in self._classes.get(metric, ())
+        }
+        return {of_class: record for of_class, record in found.items() if record}
+
+    @cached_property
+    def _classes(self) -> dict[str, list[int]]:
+        """What classes each metric has anywhere, ascending."""
+        pairs = {(metric, of_class) for *_, metric, of_class in self.scalars if of_class is not None}
+        found: dict[str, list[int]] = {}
+        for metric, of_class in sorted(pairs):
+            found.setdefault(metric, []).append(of_class)
+        return found
+
+    @cached_property
+    def metrics(self) -> set[str]:
+        """What was measured anywhere, but for what goes over the horizon."""
+        return {metric for _, _, _, metric, _ in self.scalars}
+
     def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
         """Return a metric over the horizon: `horizon` and `mean`, and of a single game `least` and `greatest`."""
         keys = [(variant, game, step, metric, mode, self.context) for game in place.games]

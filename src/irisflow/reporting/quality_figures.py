@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from irisflow.reporting import quality_findings
 from irisflow.reporting.drawing import WIDTH, Drawing, Row, broken, legend, name_rows, steps_text
+from irisflow.reporting.ends import PREDICTED, draw_ends
 from irisflow.reporting.quality import Place, Quality, Record, quality_of
 from irisflow.reporting.style import INK, PALE, Look, Summary, inches, listed, looks, plural
 
@@ -22,6 +23,7 @@ TOKENIZER_METRICS = {
     "perplexity": "codebook perplexity",
     "usage": "codebook in use",
 }
+TOKEN_SHARE = "token_share"
 OBJECTS = (
     " Small objects: what moves and covers at most 1/256 of the frame, such as a ball or a shot; drawn: reconstructions show"
     " it where and when it is, and neither 4 steps earlier nor later."
@@ -54,7 +56,7 @@ MOST_ROWS = 4  # of panels in a figure of F14
 
 
 def draw_quality(summary: Summary) -> list[Drawing]:
-    """Return F13 (tokenizer), F14 (dynamics; F14a, ... for games, where they are few, and variants) and F16 (heads)."""
+    """Return F13 (tokenizer), F14 (dynamics; F14a, ... for games, where they are few, and variants), F16 and F25 (heads)."""
     quality, styles = quality_of(summary), looks(summary)
     drawings = [draw_tokenizer(quality, styles)]
     if quality.curves:
@@ -63,7 +65,8 @@ def draw_quality(summary: Summary) -> list[Drawing]:
             draw_dynamics(quality, styles, place, names, "F14" if len(parts) == 1 else f"F14{letter}")
             for (place, names), letter in zip(parts, LETTERS, strict=False)
         ]
-    return [*drawings, draw_heads(quality, styles)]
+    drawings.append(draw_heads(quality, styles))
+    return [*drawings, draw_ends(quality, styles)] if PREDICTED in quality.metrics else drawings
 
 
 def _few(names: list[str]) -> list[list[str]]:
@@ -75,27 +78,58 @@ def _few(names: list[str]) -> list[list[str]]:
 
 def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     """Return F13: reconstruction and use of the codebook, over the steps of training."""
-    measured = {metric for _, _, _, metric, _ in quality.scalars}
-    shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in measured}
-    figure, grid = _grid(quality.places, len(shown), row_height=42 if len(quality.places) == 1 else 24)
+    shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in quality.metrics}
+    has_codes = TOKEN_SHARE in quality.metrics
+    height = 42 if len(quality.places) == 1 else 24
+    figure, grid = _grid(quality.places, len(shown) + has_codes, row_height=height)
     rows: list[Row] = []
     for place, panels in zip(quality.places, grid, strict=True):
-        for axes, (metric, title) in zip(panels, shown.items(), strict=True):
+        for axes, (metric, title) in zip(panels, shown.items(), strict=False):
             for name in quality.measured(place):
                 rows += _over_training(axes, quality, name, place, metric, styles[name])
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
             axes.grid(visible=True)
+        if has_codes:
+            rows += _codes_panel(panels[-1], quality, styles, place)
         panels[0].set_ylabel(place.label, fontsize=7.5)
-    figure.supxlabel("environment steps, those of recorded pretraining data included", fontsize=7.5)
-    legend(figure, {name: styles[name] for name in quality.variants})
+    top = " (last panel: number of codes, the most frequent ones)" if has_codes else ""
+    figure.supxlabel(f"environment steps, those of recorded pretraining data included{top}", fontsize=7.5)
+    even = {"codebook used evenly": Line2D([], [], color=INK, linewidth=0.9, linestyle=":")}
+    legend(figure, {name: styles[name] for name in quality.variants}, extra=even if has_codes else None)
     caption = (
         "Held-out episodes, the same for all runs of a game. Mean over seeds; bars from the least to the greatest seed."
-        " Perplexity: exp of the entropy of the codes in use; it and the share in use depend on how many frames are looked"
-        f" at.{OBJECTS if 'small_object_recall' in shown else ''}"
+        " Perplexity: exp of the entropy of the codes; it and the share in use grow with the number of frames."
+        f"{' Top codes: of finished weights.' if has_codes else ''}{OBJECTS if 'small_object_recall' in shown else ''}"
     )
     return Drawing("F13", quality_findings.tokenizer(quality), caption, figure, rows)
+
+
+def _codes_panel(axes: Axes, quality: Quality, styles: Mapping[str, Look], place: Place) -> list[Row]:
+    """Draw the share of tokens that the most frequent codes have, and an even codebook's for each size of codebook."""
+    rows: list[Row] = []
+    sizes = set()
+    for name in quality.measured(place):
+        step, look = max(quality.steps(name, place)), styles[name]
+        found = quality.by_class(name, place, TOKEN_SHARE, step)
+        if found:
+            sizes.add(max(found))
+            shares = [record["mean"] for record in found.values()]
+            axes.plot(list(found), shares, color=look.colour, marker=look.marker, markersize=3.5)
+        for num_codes, record in found.items():
+            rows.append(_tokenizer_row(place, name, TOKEN_SHARE, step, record, num_codes))
+    for size in sorted(sizes):
+        even = np.geomspace(1, size, 64)
+        axes.plot(even, even / size, color=INK, linewidth=0.9, linestyle=":")
+    axes.set_xscale("log", base=2)
+    axes.set_title("tokens of the top codes", loc="left", fontsize=7.5)
+    axes.xaxis.set_major_locator(LogLocator(base=8))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
+    axes.set_ylim(-0.03, 1.05)
+    axes.grid(visible=True)
+    return rows
 
 
 def _grid(rows: Sequence[object], num_columns: int, *, row_height: float) -> tuple[Figure, list[list[Axes]]]:
@@ -119,14 +153,16 @@ def _over_training(
             axes.vlines(
                 step, record["least"], record["greatest"], color=look.colour, linewidth=2.5, alpha=0.4
             )
-    return [
-        {"place": place.label, "variant": name, "metric": metric, "env_step": step, **_numbers(record)}
-        for step, record in found.items()
-    ]
+    return [_tokenizer_row(place, name, metric, step, record) for step, record in found.items()]
 
 
-def _numbers(record: Record) -> Row:
-    return {key: record[key] for key in ("mean", "least", "greatest", "num_seeds")}
+def _tokenizer_row(
+    place: Place, name: str, metric: str, step: int, record: Record, num_codes: int | None = None
+) -> Row:
+    numbers = {key: record[key] for key in ("mean", "least", "greatest", "num_seeds")}
+    return {
+        "place": place.label, "variant": name, "metric": metric, "env_step": step, "num_codes": num_codes, **numbers,
+    }  # fmt: skip
 
 
 def draw_dynamics(

@@ -98,3 +98,24 @@ def heads(quality: Quality) -> str:
         else " No game ended in the held-out episodes."
     )
     return f"{told}{told_ends}".strip()
+
+
+def ends(quality: Quality) -> str:
+    """Return the precision at a recall of one half, beside the base rate, and the calibration error."""
+    precise, errors, bases, place = [], [], set(), quality.everything
+    for name in quality.measured(place):
+        last = max(quality.steps(name, place))
+        precision = quality.scalar(name, place, "end_precision", last, 50)
+        base = quality.scalar(name, place, "end_base_rate", last)
+        if precision and base:
+            precise.append((precision["mean"], f"{name} {percent(precision['mean'])}"))
+            bases.add(f"{100 * base['mean']:.2g} %")
+        error = quality.scalar(name, place, "end_calibration_error", last)
+        if error:
+            errors.append((error["mean"], f"{name} {number(error['mean'], 4)}"))
+    told = (
+        f"Precision of ends where half of them are found: {several(precise)} (base rate {', '.join(sorted(bases))})."
+        if precise
+        else "No game ended in the held-out episodes."
+    )
+    return f"{told} Expected calibration error: {several(errors)}."
