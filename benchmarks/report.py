@@ -1,6 +1,6 @@
 """Prints as JSON what the last two stages take for a large study, made up: `./run python benchmarks/report.py [FOLDER]`.
 
-Six variants x 26 games x 5 seeds, with the records that a study of that size leaves: 780 runs, 3.1 million measurements of
+Six variants x 26 games x 5 seeds, with the records that a study of that size leaves: 780 runs, 3.2 million measurements of
 world models. The stages `aggregate` and `report` read them from disk as they do in the pipeline. With FOLDER, results and
 reports stay there to be looked at.
 """
