@@ -9,9 +9,9 @@ from irisflow.evaluation.arithmetic import imagined_frame_flops
 from irisflow.params import Choice
 
 
-def agent_of(*overrides: str) -> Agent:
+def agent_of(*overrides: str, variant: str = "iris") -> Agent:
     torch.manual_seed(0)
-    composed = params.compose(Choice("smoke", variant="iris", overrides=("env.train.id=Catch", *overrides)))
+    composed = params.compose(Choice("smoke", variant=variant, overrides=("env.train.id=Catch", *overrides)))
     settings = params.stage_settings("train_agent", composed)
     return build_agent(settings, num_actions=3, full_action_ids=None).eval()
 
@@ -41,3 +41,20 @@ def test_a_pass_more_costs_what_the_world_models_matrices_and_attention_cost() -
 @pytest.mark.parametrize("key", ["world_model.num_layers=4", "tokenizer.decoder.config.num_res_blocks=4"])
 def test_more_layers_cost_more_and_the_draw_costs_nothing(key: str) -> None:
     assert counted(agent_of(key), 3) > counted(agent_of(), 3) == counted(agent_of(), 3)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "prediction_parallel",
+        "prediction_parallel_retnet",
+        "prediction_masked",
+        "backbone_mamba",
+        "backbone_gru",
+    ],
+)
+def test_every_kind_of_rollout_is_counted_and_its_weights_need_a_gradient_as_before(variant: str) -> None:
+    agent = agent_of(variant=variant)
+    before = [weight.requires_grad for weight in agent.parameters()]
+    assert counted(agent, 3) > 0
+    assert [weight.requires_grad for weight in agent.parameters()] == before

@@ -47,7 +47,9 @@ RECORDINGS, PRETRAINED, AGENTS, SCORES, MEASUREMENTS = (
 USABLE_CORES = len(os.sched_getaffinity(0))
 try:
     GIVEN_CORES = workflow.cores or 1
-except WorkflowError:  # `--report`, `--summary`, `--unlock`, ... run no job and may come without `--cores`
+except (
+    WorkflowError
+):  # `--report`, `--summary`, `--unlock`, ... run no job and may come without `--cores`
     GIVEN_CORES = 1
 JOB_CORES = max(1, -(-GIVEN_CORES // USABLE_CORES))
 
