@@ -25,11 +25,13 @@ from irisflow.statistics.study import StudyDescription
 from irisflow.statistics.summary import summarise
 from irisflow.statistics.world_model import (
     COLUMNS,
+    HEADER,
     Measured,
     _read_at_once,
     _read_row_by_row,
     join_csv,
     read_confusion,
+    read_told,
     read_world_model,
     table,
     world_model_summary,
@@ -337,3 +339,17 @@ def test_means_are_over_the_games_in_which_all_variants_were_measured(
     assert quality.everything.games == (("Breakout",) if num_shared else games[:2])
     assert quality.measured(quality.everything) == (["iris", "fsq"] if num_shared else ["iris"])
     build_report(told, {}, tmp_path)
+
+
+def test_what_is_told_is_told_by_fewer_rows(tmp_path: Path) -> None:
+    description = synthetic.study(games=("Pong", "Alien"), num_variants=2, num_seeds=2)
+    rows, path = synthetic.world_model_of(description), tmp_path / "world_model.csv"
+    text = "\n".join(
+        [HEADER, *(",".join("" if cell is None else str(cell) for cell in row) for row in rows), ""]
+    )
+    path.write_text(text)
+    every, told = read_world_model([path]), read_told([path])
+    assert 0 < len(told) < 0.7 * len(every)
+    confusions = synthetic.confusions_of(description)
+    found = [world_model_summary(description, table, confusions) for table in (every, told)]
+    assert found[0] == found[1] and found[0]["curves"]

@@ -3,17 +3,17 @@
 import ctypes
 import re
 import resource
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+
+from irisflow.evaluation.arithmetic import FlopCounter
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_HIGH_WATER = "5"
@@ -35,24 +35,12 @@ def count(work: Callable[[], object], device: torch.device, *, known: Iterable[T
     kept = Kept(known)
     memory = PeakMemory(device)
     operators = _Operators()  # type: ignore[no-untyped-call]
-    counter = FlopCounterMode(display=False, custom_mapping=_uncounted())
-    with memory, counter as flops, operators, kept.watching():
+    with memory, FlopCounter() as flops, operators, kept.watching():
         work()
     by_operator = flops.get_flop_counts().get("Global", {})
     convolutions = sum(number for name, number in by_operator.items() if "convolution" in str(name))
     total = sum(by_operator.values())
     return Counted(convolutions, total - convolutions, operators.num_calls, kept.num_bytes, memory.peak_bytes)
-
-
-def _uncounted() -> dict[Any, Any]:
-    """Return how products by oneDNN are counted, which FlopCounterMode does not know."""
-    product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    return {} if product is None else {product: _linear_flops}
-
-
-def _linear_flops(rows: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
-    """Return two for each product of a row with a column of the weight."""
-    return 2 * rows[-1] * prod(out_shape)
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]

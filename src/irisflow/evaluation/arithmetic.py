@@ -1,15 +1,45 @@
-"""What an imagined frame costs in arithmetic, whatever the machine."""
+"""Arithmetic, counted: of any work, and of an imagined frame, whatever the machine."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from math import prod
+from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.imagination import played
-from irisflow.world_model.linear import as_torch_does
+
+
+class FlopCounter(FlopCounterMode):
+    """torch's counter, which counts oneDNN's products, too, and keeps no account by module.
+
+    That account hangs hooks on gradients, and fails where a weight's view is made without gradient, as by `parallel`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping=_unknown_to_torch())
+        self.mod_tracker: Any = _Everywhere()
+
+
+class _Everywhere:
+    """Stands for torch's tracker of modules: all work is done in one place."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _unknown_to_torch() -> dict[Any, Any]:
+    product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    return {} if product is None else {product: _linear_flops}
+
+
+def _linear_flops(rows: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    """Return two for each product of a row with a column of the weight."""
+    return 2 * rows[-1] * prod(out_shape)
 
 
 @torch.no_grad()
@@ -17,25 +47,11 @@ def imagined_frame_flops(agent: Agent, *, horizon: int, generator: torch.Generat
     """Return FLOPs a frame of one rollout of `horizon` steps: world model, decoder and policy, without a backward pass.
 
     An estimate: counted are convolutions, matrix products and attention, a product and a sum as two; not what elementwise
-    operations and own kernels do. The agent is in eval mode, its tensors where the generator is; weights that need a
-    gradient are counted as those that need none, for torch's counter hangs hooks on them, which some views refuse.
+    operations and own kernels do. The agent is in eval mode, its tensors where the generator is.
     """
     tokens = torch.zeros(1, agent.tokenizer.tokens_per_frame, dtype=torch.int64, device=generator.device)
     state = agent.actor_critic.initial_state(1)
     inputs = (tokens, agent.view(tokens), state.hidden, state.cell)
-    with _without_gradient(agent), as_torch_does(), FlopCounterMode(display=False) as counted:
+    with FlopCounter() as counted:
         played(inputs, generator, agent=agent, horizon=horizon, shift=0)
     return float(counted.get_total_flops()) / horizon
-
-
-@contextmanager
-def _without_gradient(module: nn.Module) -> Iterator[None]:
-    """Let no weight need a gradient for a while."""
-    trained = [weight for weight in module.parameters() if weight.requires_grad]
-    for weight in trained:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in trained:
-            weight.requires_grad_(True)

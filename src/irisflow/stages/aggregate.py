@@ -1,6 +1,8 @@
 """Stage `aggregate`: every number of the report, from the scores of a study's runs."""
 
-from concurrent.futures import ThreadPoolExecutor
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
@@ -10,7 +12,7 @@ from irisflow.statistics.records import RecordFiles
 from irisflow.statistics.scores import read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
-from irisflow.statistics.world_model import join_csv, read_world_model
+from irisflow.statistics.world_model import join_csv, read_told
 from irisflow.storage import compact_json, json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
@@ -27,23 +29,21 @@ def run(request: StudyRequest) -> None:
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
     records = RecordFiles(plan.records)
-    with ThreadPoolExecutor(1) as beside:
-        # Of a large study these are millions of rows, parsed outside Python's lock.
-        measured = beside.submit(read_world_model, records.measurements)
+    with _process_beside() as beside:  # of a large study the measurements are millions of rows
+        measured = beside.submit(read_told, records.measurements)
         scores, random_play = read_scores(agents), read_scores(played)
-        metrics, timings, confusions = records.metrics(), records.timings(), records.confusions()
-    summary = summarise(
-        describe(study),
-        scores,
-        scores,
-        records.costs(),
-        records.provenance(),
-        metrics=metrics,
-        timings=timings,
-        random_play=random_play,
-        world_model=measured.result(),
-        confusions=confusions,
-    )
+        summary = summarise(
+            describe(study),
+            scores,
+            scores,
+            records.costs(),
+            records.provenance(),
+            metrics=records.metrics(),
+            timings=records.timings(),
+            random_play=random_play,
+            world_model=measured.result,
+            confusions=records.confusions(),
+        )
     source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
@@ -54,6 +54,11 @@ def run(request: StudyRequest) -> None:
     about = {"study": study.name, "scale": study.scale}
     folder = paths.study(study.scale, study.name)
     publish(folder, files, kind="study", digest=request.digest, about=about)
+
+
+def _process_beside() -> ProcessPoolExecutor:
+    """Return a process in which another function runs meanwhile. Ctrl-C is for this one, which waits for it and ends."""
+    return ProcessPoolExecutor(1, get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def describe(study: Study) -> StudyDescription:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -43,7 +43,7 @@ def summarise(
     metrics: Mapping[Run, Sequence[Mapping[str, float]]] | None = None,
     timings: Timings | None = None,
     random_play: Sequence[EpisodeScore] = (),
-    world_model: pd.DataFrame | None = None,
+    world_model: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
     from_elsewhere: Mapping[Run, float] | None = None,
     confusions: Mapping[Run, Confusions] | None = None,
     remarks: Sequence[Mapping[str, str]] = (),
@@ -53,6 +53,7 @@ def summarise(
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
     ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions,
     `world_model` and `confusions` measurements of held-out episodes, `metrics` and `timings` what training wrote down.
+    A function for `world_model` is called late, when most else is worked out.
     `from_elsewhere` has mean raw scores of runs whose episodes are not known, `remarks` warnings for the first page.
     Raises DataError for scores outside the study and for a variant without any.
     """
@@ -62,7 +63,6 @@ def summarise(
     check_belongs(study, [*final, *during], means)
     ends = {Run(row.variant, row.game, row.seed): row.env_step for row in final}
     block = common_block(study, means)
-    measured = table(()) if world_model is None else world_model
     normalised_games = tuple(game for game in block.games if reference(game) is not None)
     raw = {
         name: score_matrix(means, name, games=block.games, seeds=block.runs[name]) for name in _names(study)
@@ -97,8 +97,6 @@ def summarise(
             curve_records["pretraining_env_steps"],
         ),
         "games": {game: _game(study, game, means, ends) for game in study.games},
-        "world_model": world_model_summary(study, measured, confusions or {}),
-        "prediction_and_score": prediction_and_score(measured, means, reps=study.bootstrap_reps),
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
         "provenance": provenance_summary(provenance),
@@ -106,6 +104,9 @@ def summarise(
         "num_from_elsewhere": len(from_elsewhere or {}),
         "scores_sha256": _sha256([*final, *during, *sorted(random_play)], from_elsewhere or {}),
     }
+    measured = world_model() if callable(world_model) else table(()) if world_model is None else world_model
+    summary["world_model"] = world_model_summary(study, measured, confusions or {})
+    summary["prediction_and_score"] = prediction_and_score(measured, means, reps=study.bootstrap_reps)
     return {**summary, "caveats": caveats(study, summary)}
 
 

@@ -28,6 +28,7 @@ HEADER = ",".join(COLUMNS)
 TEXTS, OPTIONAL = ("variant", "game", "metric", "mode"), ("context", "horizon", "class")
 MEND = "Delete this file and run its `measure_world_model` stage again."
 CONFUSIONS = {"reward": 3, "end": 2}
+OF_RUN, GREEDY = ["variant", "game", "seed"], "greedy"
 DIGITS = 6  # of a number in the summary: a large study has half a million of them
 Confusions = Mapping[str, Mapping[str, Sequence[Sequence[int]]]]
 
@@ -57,6 +58,12 @@ def read_world_model(paths: Iterable[Path]) -> pd.DataFrame:
     files = sorted(paths)
     rows = _read_at_once(files)
     return rows if rows is not None else _read_row_by_row(files)
+
+
+def read_told(paths: Iterable[Path]) -> pd.DataFrame:
+    """Return of `read_world_model` what `world_model_summary` tells: of earlier weights the likeliest frames ahead only."""
+    rows = read_world_model(paths)
+    return rows[rows["horizon"].isna() | (rows["mode"] == GREEDY) | _is_last(rows)]
 
 
 def table(rows: Iterable[Measured]) -> pd.DataFrame:
@@ -169,16 +176,15 @@ def world_model_summary(
     """
     if rows.empty:
         return {}
-    of_run = ["variant", "game", "seed"]
-    finished = rows.groupby(of_run, observed=True)["env_step"].max()
+    finished = rows.groupby(OF_RUN, observed=True)["env_step"].max()
     last = dict(zip(map(Run._make, finished.index), map(int, finished), strict=True))
     check_runs(study, last, what="world-model measurements")
-    is_last = rows["env_step"].to_numpy() == rows.groupby(of_run, observed=True)["env_step"].transform("max")
+    is_last = _is_last(rows)
     is_scalar = rows["horizon"].isna()
     cell = ["variant", "game", "env_step", "metric"]
     scalars = _over_seeds(rows[is_scalar], [*cell, "of_class"])
     points = _over_seeds(
-        rows[~is_scalar & ((rows["mode"] == "greedy") | is_last)], [*cell, "mode", "context", "horizon"]
+        rows[~is_scalar & ((rows["mode"] == GREEDY) | is_last)], [*cell, "mode", "context", "horizon"]
     )
     return {
         "num_runs": len(last),
@@ -189,6 +195,11 @@ def world_model_summary(
         "curves": _curves(points, [*cell, "mode", "context"]),
         "confusion": _confusion(last, confusions),
     }
+
+
+def _is_last(rows: pd.DataFrame) -> pd.Series:
+    """Return which measurements are of a run's last weights."""
+    return rows["env_step"] == rows.groupby(OF_RUN, observed=True)["env_step"].transform("max")
 
 
 def _over_seeds(rows: pd.DataFrame, key: list[str]) -> list[dict[str, Any]]:
