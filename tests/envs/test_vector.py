@@ -47,7 +47,7 @@ def test_processes_and_one_process_give_the_same_games() -> None:
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 5])
 def test_any_number_of_processes_gives_the_same_games(num_processes: int) -> None:
     makers = [lambda: make_environment(BREAKOUT)] * 3
-    pair = ParallelEnvironments(makers, num_processes=num_processes), SerialEnvironments(makers)
+    pair = ParallelEnvironments(makers, size=64, num_processes=num_processes), SerialEnvironments(makers)
     assert len(pair[0].processes) == min(num_processes, 3) and pair[0].num_actions == pair[1].num_actions
     assert np.array_equal(*[environments.reset([1, 2, 3]) for environments in pair])
     steps = [environments.step(np.array([0, 2, 3])) for environments in pair]
@@ -63,7 +63,7 @@ def test_one_environment_needs_no_process() -> None:
 @pytest.fixture
 def parallel() -> ParallelEnvironments:
     environments = ParallelEnvironments(
-        [lambda: make_environment(BREAKOUT)] * 2, num_processes=2, seconds_to_answer=2.0
+        [lambda: make_environment(BREAKOUT)] * 2, size=64, num_processes=2, seconds_to_answer=2.0
     )
     environments.reset([1, 2])
     return environments

@@ -54,6 +54,29 @@ def test_rows_are_multiplied_as_torch_does(linear: Linear, shape: tuple[int, ...
         assert_close(linear(rows[..., :1, :]), plainly(linear, rows[..., :1, :]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("has_gradient", [False, True])
+@pytest.mark.parametrize("shape", [(8, 1, WIDTH), (3, 5, WIDTH), (MANY, WIDTH)])
+def test_what_follows_a_product_is_what_torch_does_after_it(
+    linear: Linear, shape: tuple[int, ...], has_gradient: bool
+) -> None:
+    rows, before = torch.randn(shape), torch.randn(*shape[:-1], 4 * WIDTH)
+    unchanged = before.clone()
+    with torch.set_grad_enabled(has_gradient):
+        product = plainly(linear, rows)
+        assert_close(linear.gelu(rows), nn.functional.gelu(product), rtol=1e-5, atol=1e-5)
+        assert_close(linear.added(rows, before), before + product, rtol=1e-5, atol=1e-5)
+    assert torch.equal(before, unchanged)
+
+
+def test_what_follows_a_product_is_done_with_it(linear: Linear) -> None:
+    rows, before = torch.randn(8, WIDTH), torch.randn(8, 4 * WIDTH)
+    with torch.no_grad(), Names() as names:
+        linear.gelu(rows)
+        linear.added(rows, before)
+    kinds = [name for name in names.called if "reorder" not in name and "detach" not in name]
+    assert len(kinds) == 2, kinds
+
+
 @pytest.mark.parametrize("shape", [(MANY, WIDTH), (4, MANY // 4, WIDTH), (MANY + 1, WIDTH), (8, WIDTH)])
 def test_gradients_are_torchs(linear: Linear, shape: tuple[int, ...]) -> None:
     rows, upstream = torch.randn(shape, requires_grad=True), torch.randn(*shape[:-1], 4 * WIDTH)

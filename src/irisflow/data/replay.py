@@ -13,7 +13,8 @@ from irisflow.errors import DataError
 from irisflow.records import Batch, Episode
 
 FIELDS = tuple(field.name for field in fields(Episode))
-FIELDS_WITHOUT_OBSERVATIONS = tuple(name for name in FIELDS if name != "observations")
+SMALL_FIELDS = tuple(name for name in FIELDS if name != "observations")
+ROWS_AT_ONCE = 4  # segments whose frames are cut and made floats while the processor's cache holds them
 
 SampleBy = Literal["episode", "step"]
 
@@ -125,11 +126,30 @@ class ReplayBuffer:
         mask = (time >= 0) & (time < lengths)
         steps = self._starts[episode_indices][:, None] + time.clip(0, lengths - 1)
         slots = steps % self.capacity_steps
-        names = FIELDS if has_observations else FIELDS_WITHOUT_OBSERVATIONS
-        cut = {name: self._arrays[name].take(slots, axis=0) for name in names}
+        cut = {name: self._arrays[name].take(slots, axis=0) for name in SMALL_FIELDS}
         for array in cut.values():
             array[~mask] = 0
-        return _batch(cut, mask, slots, time_limit_is_end=self.time_limit_is_end)
+        ends = cut["terminated"] | cut["truncated"] if self.time_limit_is_end else cut["terminated"]
+        return Batch(
+            observations=self._observations(slots, mask) if has_observations else None,
+            actions=torch.from_numpy(cut["actions"]),
+            rewards=torch.from_numpy(cut["rewards"]),
+            ends=torch.from_numpy(ends),
+            mask=torch.from_numpy(mask),
+            slots=torch.from_numpy(slots),
+        )
+
+    def _observations(
+        self, slots: Int64[np.ndarray, "batch time"], mask: Bool[np.ndarray, "batch time"]
+    ) -> Float[Tensor, "batch time 3 height width"]:
+        """Return the observations in these slots in [0, 1], zeros where the mask is false."""
+        frames = torch.empty(*slots.shape, *self._arrays["observations"].shape[1:])
+        for first in range(0, len(slots), ROWS_AT_ONCE):
+            rows = slice(first, first + ROWS_AT_ONCE)
+            cut = self._arrays["observations"].take(slots[rows], axis=0)
+            cut[~mask[rows]] = 0
+            frames[rows].copy_(torch.from_numpy(cut)).div_(255)
+        return frames
 
     def sample(
         self,
@@ -234,22 +254,3 @@ class ReplayBuffer:
     def _place(self) -> None:
         """Recompute where each episode starts."""
         self._starts = self._first + np.cumsum(self._lengths) - self._lengths
-
-
-def _batch(
-    cut: dict[str, np.ndarray],
-    mask: Bool[np.ndarray, "batch time"],
-    slots: Int64[np.ndarray, "batch time"],
-    *,
-    time_limit_is_end: bool,
-) -> Batch:
-    ends = cut["terminated"] | cut["truncated"] if time_limit_is_end else cut["terminated"]
-    observations = cut.get("observations")
-    return Batch(
-        observations=None if observations is None else torch.from_numpy(observations).float().div_(255),
-        actions=torch.from_numpy(cut["actions"]),
-        rewards=torch.from_numpy(cut["rewards"]),
-        ends=torch.from_numpy(ends),
-        mask=torch.from_numpy(mask),
-        slots=torch.from_numpy(slots),
-    )

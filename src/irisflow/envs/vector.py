@@ -11,4 +11,6 @@ from irisflow.schema import Env
 def make_environments(settings: Env, num_envs: int, *, parallel: bool) -> Environments:
     """Return `num_envs` equal environments, in processes of their own if `parallel` and there are several."""
     makers = [partial(make_environment, settings)] * num_envs
-    return ParallelEnvironments(makers) if parallel and num_envs > 1 else SerialEnvironments(makers)
+    if parallel and num_envs > 1:
+        return ParallelEnvironments(makers, size=settings.size)
+    return SerialEnvironments(makers)

@@ -18,8 +18,12 @@ LEAST_WEIGHTS = (
 )  # of a matrix that few rows meet; torch multiplies eight rows with a smaller one as fast
 LEAST_PRODUCTS = 2**23  # rows x weights; below it, calling a convolution costs more than it saves
 NUM_IMAGES = 16  # the fewest for which torch convolves by oneDNN with one thread, too
+OPERATIONS: Any = torch.ops.mkldnn  # torch's oneDNN operations, which its compiler uses
+HAS_ONEDNN = hasattr(OPERATIONS, "_linear_pointwise")
 
 _is_plain: ContextVar[bool] = ContextVar("_is_plain", default=False)
+Rows = Float[Tensor, "*batch inputs"]
+Products = Float[Tensor, "*batch outputs"]
 
 
 @contextmanager
@@ -35,52 +39,72 @@ def as_torch_does() -> Iterator[None]:
 class Linear(nn.Linear):
     """torch.nn.Linear, in float32 on a CPU about twice as fast (benchmarks/README.md).
 
-    Without gradient, rows meet a weight in the order of oneDNN, kept until it changes. With gradient, many rows are the
-    pixels of images that are convolved with a kernel of 1 x 1.
+    Without gradient, rows meet a weight in the order of oneDNN, kept until it changes, and what follows is done in the same
+    pass. With gradient, many rows are the pixels of images that are convolved with a kernel of 1 x 1.
     """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self._packed: tuple[tuple[int, int], Any] | None = None  # which weight, and it in oneDNN's order
+        self._packed: tuple[tuple[int, int], Tensor] | None = None  # which weight, and it in oneDNN's order
 
-    def forward(self, rows: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+    def forward(self, rows: Rows) -> Products:
         """Return the rows times the weight, plus the bias."""
-        if not self._is_faster_elsewhere(rows):
-            return super().forward(rows)
+        packed = self._packed_for(rows)
+        if packed is not None:
+            product: Tensor = OPERATIONS._linear_pointwise(rows, packed, self.bias, "none", [], "")
+            return product
+        return self._convolved(rows) if self._is_image(rows) else super().forward(rows)
+
+    def gelu(self, rows: Rows) -> Products:
+        """Return the GELU (Hendrycks and Gimpel 2016, with the error function) of `forward`."""
+        packed = self._packed_for(rows)
+        if packed is None:
+            return F.gelu(self.forward(rows))
+        activated: Tensor = OPERATIONS._linear_pointwise(rows, packed, self.bias, "gelu", [], "none")
+        return activated
+
+    def added(self, rows: Rows, to: Products) -> Products:
+        """Return `to` plus `forward`."""
+        packed = self._packed_for(rows)
+        if packed is None:
+            return to + self.forward(rows)
+        total: Tensor = OPERATIONS._linear_pointwise.binary(rows, to, packed, self.bias, "add")
+        return total
+
+    def _packed_for(self, rows: Rows) -> Tensor | None:
+        """Return the weight in oneDNN's order, or None where these rows do not meet it so."""
+        weight = self.weight
+        if torch.is_grad_enabled() or not _is_faster_elsewhere(rows, weight):
+            return None
+        num_rows, num_weights = rows.numel() // self.in_features, weight.numel()
+        if num_rows == 0 or (num_weights < LEAST_WEIGHTS and num_rows * num_weights < LEAST_PRODUCTS):
+            return None
+        which = (weight._version, weight.data_ptr())
+        if self._packed is None or self._packed[0] != which:
+            self._packed = (which, OPERATIONS._reorder_linear_weight(weight, num_rows))
+        return self._packed[1]
+
+    def _is_image(self, rows: Rows) -> bool:
+        """Return whether rows are multiplied faster as pixels, with gradient."""
         num_rows = rows.numel() // self.in_features
         has_many = num_rows * self.weight.numel() >= LEAST_PRODUCTS
-        if torch.is_grad_enabled():
-            is_image = has_many and num_rows % NUM_IMAGES == 0
-            return self._convolved(rows) if is_image else super().forward(rows)
-        is_worth_it = (has_many or self.weight.numel() >= LEAST_WEIGHTS) and num_rows > 0
-        return self._multiplied(rows) if is_worth_it else super().forward(rows)
+        is_image = has_many and num_rows % NUM_IMAGES == 0 and torch.is_grad_enabled()
+        return is_image and _is_faster_elsewhere(rows, self.weight)
 
-    def _convolved(self, rows: Tensor) -> Tensor:
+    def _convolved(self, rows: Rows) -> Products:
         """Return the product as a convolution: the channels of a pixel lie beside each other already."""
         images = rows.reshape(NUM_IMAGES, 1, -1, self.in_features).permute(0, 3, 1, 2)
         products = F.conv2d(images, self.weight[:, :, None, None], self.bias)
         return products.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], self.out_features)
-
-    def _multiplied(self, rows: Tensor) -> Tensor:
-        """Return the product with the weight in oneDNN's order."""
-        which = (self.weight._version, self.weight.data_ptr())
-        if self._packed is None or self._packed[0] != which:
-            num_rows = rows.numel() // self.in_features
-            self._packed = (which, _operations()._reorder_linear_weight(self.weight, num_rows))
-        product: Tensor = _operations()._linear_pointwise(rows, self._packed[1], self.bias, "none", [], "")
-        return product
-
-    def _is_faster_elsewhere(self, rows: Tensor) -> bool:
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or _is_plain.get():
-            return False
-        is_float = rows.device.type == "cpu" and rows.dtype == self.weight.dtype == torch.float32
-        return is_float and hasattr(_operations(), "_linear_pointwise")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the packed weight out of copies."""
         return {**self.__dict__, "_packed": None}
 
 
-def _operations() -> Any:
-    """Return torch's oneDNN operations, which its compiler uses."""
-    return torch.ops.mkldnn
+def _is_faster_elsewhere(rows: Tensor, weight: Tensor) -> bool:
+    """Return whether oneDNN may be asked: float32 on a CPU, nothing that watches or changes operations."""
+    is_float = rows.is_cpu and rows.dtype == weight.dtype == torch.float32 and HAS_ONEDNN
+    return is_float and not (
+        _is_plain.get() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    )

@@ -82,14 +82,14 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Sequence, mask: Tensor | None, cache: Tensor | None, start: int
     ) -> tuple[Sequence, Tensor]:
-        """Return the mixed values, and this layer's keys and values of everything seen."""
+        """Return what each head attends to, side by side, and this layer's keys and values of everything seen."""
         batch, length, embed = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         keys_values = qkv[1:]
         if cache is not None:
             with torch.no_grad():
-                cache[..., start : start + length, :] = keys_values
-            keys_values = cache[..., : start + length, :]
+                cache.narrow(3, start, length).copy_(keys_values)
+            keys_values = cache.narrow(3, 0, start + length)
         attended = F.scaled_dot_product_attention(
             qkv[0],
             keys_values[0],
@@ -98,8 +98,22 @@ class SelfAttention(nn.Module):
             is_causal=mask is None and length > 1,
             dropout_p=self.pdrop if self.training else 0.0,
         )
-        mixed: Tensor = self.out(attended.transpose(1, 2).reshape(batch, length, embed))
-        return mixed, keys_values if cache is None else cache
+        side_by_side = attended.transpose(1, 2).reshape(batch, length, embed)
+        return side_by_side, keys_values if cache is None else cache
+
+
+class Perceptron(nn.Sequential):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
+
+    def layers(self) -> tuple[Linear, Linear]:
+        """Return both layers, between which there is a GELU."""
+        widen, _, narrow = self
+        assert isinstance(widen, Linear)
+        assert isinstance(narrow, Linear)
+        return widen, narrow
 
 
 class Block(nn.Module):
@@ -111,16 +125,21 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = SelfAttention(config)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
+        self.mlp = Perceptron(width)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(
         self, x: Sequence, mask: Tensor | None, cache: Tensor | None, start: int
     ) -> tuple[Sequence, Tensor]:
         """Return the block's output, and the keys and values of everything seen."""
-        mixed, keys_values = self.attention(self.norm1(x), mask, cache, start)
-        x = x + self.dropout(mixed)
-        return x + self.dropout(self.mlp(self.norm2(x))), keys_values
+        attended, keys_values = self.attention(self.norm1(x), mask, cache, start)
+        x = self._added(x, self.attention.out, attended)
+        widen, narrow = self.mlp.layers()
+        return self._added(x, narrow, widen.gelu(self.norm2(x))), keys_values
+
+    def _added(self, x: Sequence, layer: Linear, rows: Tensor) -> Sequence:
+        """Return x plus what a layer makes of the rows, of which training drops some."""
+        return x + self.dropout(layer(rows)) if self.training else layer.added(rows, x)
 
 
 class GPT(nn.Module):
