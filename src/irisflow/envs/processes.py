@@ -54,7 +54,7 @@ class ParallelEnvironments:
         self.processes: list[ForkServerProcess] = []
         for share in self._shares:
             here, there = context.Pipe()
-            wrapped = CloudpickleWrapper(partial(SerialEnvironments, makers[share]))  # type: ignore[arg-type]
+            wrapped = CloudpickleWrapper(partial(SerialEnvironments, makers[share]))  # type: ignore[type-var]
             process = context.Process(target=_serve, args=(there, wrapped, shared, share), daemon=True)
             process.start()
             there.close()  # the process has the only other end: if it dies, reading here fails

@@ -27,7 +27,8 @@ class SharedSteps:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return views of the common memory, by name."""
-        views, offset = {}, 0
+        views: dict[str, np.ndarray] = {}
+        offset = 0
         for name, (dtype, shape) in self._fields.items():
             number = int(np.prod(shape))
             views[name] = np.frombuffer(self._memory, dtype, number, offset).reshape(shape)

@@ -58,10 +58,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Map) -> NewMap:
         """Return the map at the new width."""
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        residual: Tensor = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
+        hidden = self.conv1(self.norm1.silu(x))
+        residual: Tensor = self.conv2(self.dropout(self.norm2.silu(hidden)))
         shortcut: Tensor = self.shortcut(x)
-        return shortcut + residual
+        return shortcut + residual if torch.is_grad_enabled() else residual.add_(shortcut)
 
 
 class AttentionBlock(nn.Module):
@@ -199,7 +199,7 @@ class Encoder(nn.Module):
         hidden = self.conv_in(laid_out(images, self.layout))
         for level in self.levels:
             hidden = level(laid_out(hidden, self.layout))
-        latents: Tensor = self.conv_out(F.silu(self.norm_out(self.middle(hidden))))
+        latents: Tensor = self.conv_out(self.norm_out.silu(self.middle(hidden)))
         return latents
 
 
@@ -232,5 +232,5 @@ class Decoder(nn.Module):
         hidden = self.middle(self.conv_in(laid_out(latents, self.layout)))
         for level in reversed(self.levels):
             hidden = level(laid_out(hidden, self.layout))
-        images: Tensor = self.conv_out(F.silu(self.norm_out(hidden)))
+        images: Tensor = self.conv_out(self.norm_out.silu(hidden))
         return images
