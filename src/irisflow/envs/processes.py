@@ -29,8 +29,9 @@ Makers = Sequence[Callable[[], Environment]]
 
 
 class ParallelEnvironments:
-    """Environments of one frame size in processes. One that dies, raises or is silent too long ends all, with
-    EnvironmentFailure.
+    """Environments of one frame size in processes.
+
+    A process that dies, raises or is silent too long ends all, with EnvironmentFailure.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class ParallelEnvironments:
         context.set_forkserver_preload(["irisflow.envs.make"])
         self.num_envs, self._timeout = len(makers), seconds_to_answer
         number = min(len(makers), num_processes or len(os.sched_getaffinity(0)))
-        ends = [0, *np.cumsum([len(share) for share in np.array_split(np.arange(len(makers)), number)])]
-        self._shares = [slice(int(first), int(last)) for first, last in pairwise(ends)]
+        ends = [index * len(makers) // number for index in range(number + 1)]
+        self._shares = [slice(first, last) for first, last in pairwise(ends)]
         shared = SharedSteps(len(makers), size, context)
         self._arrays = shared.arrays()
         self._connections: list[Connection] = []

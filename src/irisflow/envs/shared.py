@@ -11,7 +11,7 @@ from irisflow.envs.serial import VectorStep
 class SharedSteps:
     """The actions for some environments, and what the last step of each led to.
 
-    It goes to another process when that starts, as an argument; `rows` are then the ones that the process fills.
+    It goes to another process as an argument when that starts. Frames are `size` x `size` pixels.
     """
 
     def __init__(self, num_envs: int, size: int, context: BaseContext) -> None:
