@@ -161,7 +161,7 @@ def p_statement(p: float) -> str:
 
 def percent(share: float) -> str:
     """Return a share as whole percent."""
-    return f"{100 * share:.0f} %"
+    return f"{number(100 * share, 0)} %"
 
 
 def duration(seconds: float) -> str:
