@@ -93,7 +93,10 @@ def tornado_finding(summary: Summary) -> str:
         return f"The one change, {told(most)}, beside the {label} of {baseline}."
     if number(sizes[most]) == number(sizes[least]):
         return f"Every change moves the {label} of {baseline} alike, by {number(sizes[most])}."
-    return f"The change that moves the {label} of {baseline} most is {told(most)}; the one that moves it least {told(least)}."
+    return (
+        f"The change that moves the {label} of {baseline} most is {told(most)}; the one that moves it least"
+        f" {told(least)}."
+    )
 
 
 def ablation_table(summary: Summary) -> Block:

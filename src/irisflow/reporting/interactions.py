@@ -206,10 +206,10 @@ def interaction_table(summary: Summary) -> Block:
     baseline = summary["study"]["baseline"]
     caption = (
         f"{aggregate_label(summary)} of four arms: {baseline} (neither), each change alone, both. Sum: what both would give"
-        " if the effects added up. Interaction: both minus first minus second plus neither; interval: runs of each arm resampled on"
-        " their own, as everywhere. The IQM is no sum over runs, so the interaction of the mean stands beside it. No test:"
-        " where each change has an effect, labels cannot be exchanged. In simulated studies without interaction such"
-        " intervals missed 0 in 16 to 24 % of cases with 2 seeds, 10 to 17 % with 3, 5 to 10 % with 5."
+        " if the effects added up. Interaction: both minus first minus second plus neither; interval: runs of each arm"
+        " resampled on their own, as everywhere. The IQM is no sum over runs, so the interaction of the mean stands beside"
+        " it. No test: where each change has an effect, labels cannot be exchanged. In simulated studies without"
+        " interaction such intervals missed 0 in 16 to 24 % of cases with 2 seeds, 10 to 17 % with 3, 5 to 10 % with 5."
     )
     return table(
         "T15",
