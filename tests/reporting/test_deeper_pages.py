@@ -150,7 +150,7 @@ def test_the_losses_title_counts_the_variants_whose_loss_falls() -> None:
         for variant, values in (("iris", (0.5, 0.9, 0.4)), ("fsq", (0.5, 0.4, 0.6)))
         for value in values
     ]
-    told = "Training losses that end lower than they began: tokenizer in 1 of 2 variants."
+    told = "Variants whose training loss ends lower than it began: tokenizer 1 of 2."
     assert learning.losses_finding(rows) == told
 
 

@@ -249,5 +249,5 @@ def losses_finding(rows: Sequence[Row]) -> str:
     for row in rows:
         medians.setdefault(row["loss"], {}).setdefault(row["variant"], []).append(row["median"])
     falls = {loss: sum(found[-1] < found[0] for found in of.values()) for loss, of in medians.items()}
-    told = [f"{loss} in {falls[loss]} of {plural(len(of), 'variant')}" for loss, of in medians.items()]
-    return f"Training losses that end lower than they began: {', '.join(told)}."
+    told = [f"{loss} {falls[loss]} of {len(of)}" for loss, of in medians.items()]
+    return f"Variants whose training loss ends lower than it began: {', '.join(told)}."
