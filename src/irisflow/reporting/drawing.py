@@ -205,7 +205,7 @@ def _legend_columns(widths: Sequence[float], room: float) -> int:
     """Return in how many columns a legend's entries fit, with as few rows and then as few columns as can be."""
 
     def fits(columns: int) -> bool:
-        return sum(max(column) for column in np.array_split(widths, columns)) <= room
+        return bool(sum(max(column) for column in np.array_split(widths, columns)) <= room)
 
     fitting = [columns for columns in range(1, len(widths) + 1) if fits(columns)]
     if not fitting:
