@@ -46,6 +46,7 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
+    "lines.markeredgewidth": 0.7,  # hollow ones stay hollow
     "hatch.linewidth": 0.5,
     "hatch.color": "#9aa0a6",
     "text.parse_math": False,  # a name may hold `$`
