@@ -339,7 +339,7 @@ def world_model_of(description: StudyDescription) -> list[Measured]:
 
 
 def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[Any, ...]]:
-    skill = talent * (1 - np.exp(-step / 40_000)) + 0.04 * rng.random()
+    skill = max(0.0, talent) * (1 - np.exp(-step / 40_000)) + 0.04 * rng.random()
     level = 12 + 19 * skill
     heads = [("reward_recall", sign, 0.98 if sign == 0 else 0.7 * skill) for sign in (-1, 0, 1)]
     heads += [("reward_precision", sign, 0.9 * skill + 0.05) for sign in (-1, 0, 1)]
@@ -356,11 +356,10 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
         (metric, "", None, None, of_class, float(value), 2000) for metric, of_class, value in scalars
     ]
     rows += [
-        (metric, "", None, None, of_class, float(value), n)
-        for metric, of_class, value, n in _ends(max(0.0, skill))
+        (metric, "", None, None, of_class, float(value), n) for metric, of_class, value, n in _ends(skill)
     ]
     rows += [
-        ("token_share", "", None, None, 2**power, float(2.0 ** ((power - 9) * (0.1 + 0.5 * max(0.0, skill)))), 128_000)
+        ("token_share", "", None, None, 2**power, float(2.0 ** ((power - 9) * (0.1 + 0.5 * skill))), 128_000)
         for power in range(10)
     ]  # fmt: skip
     for context, longest in CONTEXTS.items():

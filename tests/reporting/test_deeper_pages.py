@@ -10,7 +10,7 @@ import pytest
 import synthetic
 from test_report import pages_of, summary_of
 
-from irisflow.reporting import ablation, compact, efficiency, findings, notes, optimism, ranks
+from irisflow.reporting import ablation, compact, efficiency, findings, learning, notes, optimism, ranks
 from irisflow.reporting.document import build_report
 from irisflow.reporting.style import each, several
 
@@ -129,6 +129,29 @@ def test_titles_say_that_equals_are_equal(summary: dict[str, Any]) -> None:
     assert ablation.tornado_finding(level) == "No change moves the IQM of iris."
     level["aggregates"]["iris"]["iqm"]["value"] = 0.1
     assert findings.aggregates(level) == "fsq and parallel share the highest IQM, 0.500; iris 0.100."
+
+
+def test_the_curves_title_counts_the_games_whose_score_rises(summary: dict[str, Any]) -> None:
+    told = json.loads(json.dumps(summary))
+    for place, row in enumerate(told["curves"]["games"].values()):
+        row["iris"] |= {"steps": [1, 2, 3], "mean": [2.0, 9.0, 1.0 + 2 * place]}
+        row["fsq"] |= {"steps": [1, 2], "mean": [-2.0, -1.0]}
+        row["parallel"] |= {"steps": [1], "mean": [5.0]}
+    assert learning.curves_finding(told).endswith("than at the first: iris 1 of 2, fsq 2 of 2.")
+    for row in told["curves"]["games"].values():
+        for record in row.values():
+            record |= {"steps": [], "mean": []}
+    assert learning.curves_finding(told).startswith("Raw score while training: ")
+
+
+def test_the_losses_title_counts_the_variants_whose_loss_falls() -> None:
+    rows = [
+        {"loss": "tokenizer", "variant": variant, "median": value}
+        for variant, values in (("iris", (0.5, 0.9, 0.4)), ("fsq", (0.5, 0.4, 0.6)))
+        for value in values
+    ]
+    told = "Variants whose training loss ends lower than it began: tokenizer 1 of 2."
+    assert learning.losses_finding(rows) == told
 
 
 def test_one_value_of_many_is_told_once() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +197,46 @@ def test_the_moving_picture_shows_truth_and_imagination(opened: Any) -> None:
     page, _ = opened
     films = page.locator(".films figure")
     assert films.count() == 2 * NUM_VARIANTS
-    assert page.locator(".films img").first.get_attribute("src").startswith("data:image/png;base64,")
-    assert "frames that followed" in page.locator(".films img").first.get_attribute("alt")
+    film = page.locator(".films .moving").first
+    assert film.get_attribute("src").startswith("data:image/png;base64,")
+    assert "frames that followed" in film.get_attribute("alt")
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_films_move_unless_the_reader_wants_stillness_and_a_button_stops_or_plays_them(
+    browser: Any, folder: Path, motion: str
+) -> None:
+    page = browser.new_page(reduced_motion=motion)
+    page.goto(f"file://{folder / 'summary.html'}")
+    moving, still, button = (
+        page.locator(found).first for found in (".films .moving", ".films .still", "#films")
+    )
+    is_moving = motion == "no-preference"
+    for word in ("Stop", "Play") if is_moving else ("Play", "Stop"):
+        assert (moving.is_visible(), still.is_visible()) == (is_moving, not is_moving)
+        assert button.inner_text() == f"{word} the films"
+        button.press("Enter")
+        is_moving = not is_moving
+    page.close()
+
+
+def test_a_screen_reader_finds_headings_in_order_and_each_tables_name_and_rows(opened: Any) -> None:
+    page, _ = opened
+    levels = page.eval_on_selector_all(
+        "h1, h2, h3, h4", "found => found.map(head => Number(head.tagName[1]))"
+    )
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert page.locator("table").count() == page.locator("table > caption").count() > 10
+    named = "rows => rows.map(row => row.querySelectorAll('th[scope=row]').length)"
+    assert set(page.eval_on_selector_all("tbody tr", named)) == {1}
+
+
+def test_the_contents_lead_to_every_section(opened: Any) -> None:
+    page, _ = opened
+    page.locator(".contents summary").click()
+    for link in page.locator(".contents a").all():
+        assert page.locator(f"{link.get_attribute('href')} > h2").inner_text() == link.inner_text()
 
 
 def test_a_dot_leads_to_its_runs_folder_and_one_whose_folder_is_not_known_does_not(

@@ -139,12 +139,24 @@ def test_the_confusion_is_that_of_the_finished_agents() -> None:
 def test_titles_tell_the_numbers_first_to_last() -> None:
     rows = [measured(env_step=step, value=value) for step, value in ((0, 12.0), (2000, 31.2))]
     told = quality_findings.tokenizer(quality(rows))
-    assert told == "The tokenizer of iris reaches 31.2 dB after 2,000 steps, from 12.0 dB untrained."
+    assert told == "PSNR of the reconstructions after 2,000 steps: iris 31.2 dB (untrained 12.0 dB)."
+
+
+def test_weights_of_different_age_are_told_with_their_steps() -> None:
+    rows = [
+        measured(variant=name, env_step=last + step, value=20.0 + step / 1000)
+        for name, last in (("iris", 0), ("fsq", 500))
+        for step in (0, 2000)
+    ]
+    assert quality_findings.tokenizer(quality(rows)) == (
+        "PSNR of the reconstructions: iris 22.0 dB after 2,000 steps (untrained 20.0 dB),"
+        " fsq 22.0 dB after 2,500 steps (after 500 steps 20.0 dB)."
+    )
 
 
 def test_small_objects_are_told_where_there_are_any_and_lpips_only_where_it_was_measured() -> None:
     rows = [measured(), measured(metric="small_object_recall", value=0.125, n=400)]
-    assert "Of small moving objects iris draws 12 %." in quality_findings.tokenizer(quality(rows))
+    assert "Small moving objects drawn: iris 12 %." in quality_findings.tokenizer(quality(rows))
     for found, cells in (
         (rows, ("n/a (weights not available offline)", "12 %", "400")),
         (rows[:1], ("n/a (weights not available offline)", DASH, DASH)),
@@ -249,12 +261,12 @@ def test_the_end_heads_title_tells_precision_base_rate_and_calibration() -> None
         measured(metric="end_base_rate", value=0.02),
         measured(metric="end_predicted", of_class=0, value=0.002),
         measured(metric="end_occurred", of_class=0, value=0.001),
-        measured(metric="end_calibration_error", value=0.0125),
+        measured(metric="end_calibration_error", value=0.0126),
     ]
     told = quality_findings.ends(quality(rows))
     assert told == (
         "Precision of ends where half of them are found: iris 60 % (base rate 2 %)."
-        " Expected calibration error: iris 0.0125."
+        " Expected calibration error: iris 0.013."
     )
     nothing_ended = summary_of([measured(), *rows[2:]])
     assert quality_findings.ends(quality_of(nothing_ended)).startswith("No game ended")

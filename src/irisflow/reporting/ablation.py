@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from irisflow.reporting.drawing import WIDTH, Drawing, Row, name_rows, whisker
-from irisflow.reporting.findings import iqm_label
+from irisflow.reporting.findings import aggregate_label
 from irisflow.reporting.style import (
     DASH,
     INK,
@@ -61,11 +61,11 @@ def draw_tornado(summary: Summary) -> Drawing:
         words = f"{axis_of.get(name, '')}   {delta(found[name])}"
         axes.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_xlabel(f"IQM minus that of {summary['study']['baseline']}")
+    axes.set_xlabel(f"{aggregate_label(summary)} minus that of {summary['study']['baseline']}")
     name_rows(axes, ordered)
     rows: list[Row] = [{"variant": name, "axis": axis_of.get(name, ""), **found[name]} for name in ordered]
     caption = (
-        "Largest difference first; at the right the axis that the variant changes. Bar: difference in IQM; thick line: its"
+        "Largest difference first; at the right the axis that the variant changes. Bar: the difference; thick line: its"
         " 95 % bootstrap interval, runs of both variants resampled (none with one seed). T11 has the tests."
     )
     return Drawing("F19", tornado_finding(summary), caption, figure, rows)
@@ -81,28 +81,30 @@ def tornado_finding(summary: Summary) -> str:
     }
     sizes = {name: abs(value) for name, value in values.items()}
     most, least = max(sizes, key=lambda name: sizes[name]), min(sizes, key=lambda name: sizes[name])
-    baseline = summary["study"]["baseline"]
+    baseline, label = summary["study"]["baseline"], aggregate_label(summary)
     if number(sizes[most]) == number(0):
-        return f"No change moves the IQM of {baseline}."
+        return f"No change moves the {label} of {baseline}."
 
     def told(name: str) -> str:
         where = f" ({axis_of[name]})" if name in axis_of else ""
         return f"{name}{where}, {signed(values[name])}"
 
     if most == least:
-        return f"The one change, {told(most)}, beside the IQM of {baseline}."
+        return f"The one change, {told(most)}, beside the {label} of {baseline}."
     if number(sizes[most]) == number(sizes[least]):
-        return f"Every change moves the IQM of {baseline} alike, by {number(sizes[most])}."
-    return f"The change that moves the IQM of {baseline} most is {told(most)}; the one that moves it least {told(least)}."
+        return f"Every change moves the {label} of {baseline} alike, by {number(sizes[most])}."
+    return (
+        f"The change that moves the {label} of {baseline} most is {told(most)}; the one that moves it least"
+        f" {told(least)}."
+    )
 
 
 def ablation_table(summary: Summary) -> Block:
     """Return T11: for each axis the baseline and the variants that change it, with their differences."""
-    num_values = len(summary["block"]["normalised_games"]) * len(summary["block"]["seeds"])
-    label = iqm_label(num_values).split(" (")[0]
+    label = aggregate_label(summary)
     columns = [
         column("Axis", align="left"),
-        column("Variant", align="left", width="1fr"),
+        column("Variant", align="left"),
         column(f"{label}\n[95 % CI]"),
         column(f"Δ {label}\n[95 % CI]"),
         column("Δ median"),

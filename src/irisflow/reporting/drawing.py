@@ -155,13 +155,23 @@ def ink_on(colour: str) -> str:
 
 
 def banded_line(
-    axes: Axes, places: np.ndarray, points: Sequence[Mapping[str, Any]], look: Look, *, marker_every: int
+    axes: Axes,
+    places: np.ndarray,
+    points: Sequence[Mapping[str, Any]],
+    look: Look,
+    *,
+    marker_every: int | tuple[int, int],
 ) -> None:
     values = [point["value"] for point in points]
     axes.plot(places, values, color=look.colour, marker=look.marker, markevery=marker_every, markersize=4)
     if points[0]["low"] is not None:
         low, high = [point["low"] for point in points], [point["high"] for point in points]
         axes.fill_between(places, low, high, color=look.colour, alpha=0.18, linewidth=0)
+
+
+def staggered(index: int, of: int, every: int) -> tuple[int, int]:
+    """Return at which points one of several lines has markers: its own, not those of the line beside it."""
+    return index * every // of, every
 
 
 def reference_lines(axes: Axes, scale: Mapping[str, Any] | None) -> None:
@@ -186,9 +196,22 @@ def legend(
     for name, handle in (extra or {}).items():
         handle.set_label(name)
         handles.append(handle)
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    across = int(figure.get_figwidth() * 72 // (LEGEND_KEY + LEGEND_LETTER * longest))
-    figure.legend(handles=handles, loc="outside upper left", ncols=max(1, min(6, len(handles), across)))
+    widths = [LEGEND_KEY + LEGEND_LETTER * len(str(handle.get_label())) for handle in handles]
+    columns = _legend_columns(widths, figure.get_figwidth() * 72)
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns)
+
+
+def _legend_columns(widths: Sequence[float], room: float) -> int:
+    """Return in how many columns a legend's entries fit, with as few rows and then as few columns as can be."""
+
+    def fits(columns: int) -> bool:
+        return bool(sum(max(column) for column in np.array_split(widths, columns)) <= room)
+
+    fitting = [columns for columns in range(1, len(widths) + 1) if fits(columns)]
+    if not fitting:
+        return 1
+    num_rows = -(-len(widths) // fitting[-1])
+    return next(columns for columns in fitting if -(-len(widths) // columns) == num_rows)
 
 
 def broken(name: str, most: int = 16) -> str:

@@ -21,7 +21,7 @@ from irisflow.reporting.drawing import (
     row_of_axes,
     steps_text,
 )
-from irisflow.reporting.findings import iqm_label
+from irisflow.reporting.findings import aggregate_label, sentence
 from irisflow.reporting.style import (
     DASH,
     INK,
@@ -89,7 +89,7 @@ def draw_front(summary: Summary) -> Drawing:
     )
     for (x, y), (next_x, next_y) in pairwise(front):
         axes.plot([x, next_x, next_x], [y, y, next_y], color=INK, linewidth=0.8, linestyle="--", zorder=1)
-    axes.set(xlabel=f"{unit} of training, mean over the runs", ylabel="IQM")
+    axes.set(xlabel=f"{unit} of training, mean over the runs", ylabel=aggregate_label(summary))
     axes.margins(x=0.12, y=0.12)
     axes.grid(visible=True)
     hollow = Line2D([], [], color=PALE, marker="o", markerfacecolor="white", linestyle="none")
@@ -121,7 +121,7 @@ def front_finding(summary: Summary) -> str:
     if len(points) == 1:
         (name,) = points
         seconds, value = points[name]["seconds"], points[name]["value"]
-        return f"A run of {name} trains for {duration(seconds)} and scores {number(value)} (IQM)."
+        return f"A run of {name} trains for {duration(seconds)} and scores {number(value)} ({aggregate_label(summary)})."
     best = max(on_front, key=lambda name: points[name]["value"])
     told = several([(points[name]["value"], name) for name in on_front])
     if baseline not in points or best == baseline:
@@ -152,7 +152,7 @@ def draw_spending(summary: Summary) -> Drawing:
         banded_line(clock, _column(points, "seconds") / seconds, points, styles[name], marker_every=1)
         banded_line(updates, _column(points, "updates"), points, styles[name], marker_every=1)
         rows += [{"variant": name, **point} for point in points]
-    clock.set(xlabel=f"{unit} of training", ylabel="IQM")
+    clock.set(xlabel=f"{unit} of training", ylabel=aggregate_label(summary))
     updates.set_xlabel("updates of all parts")
     updates.xaxis.set_major_formatter(FuncFormatter(steps_text))
     for axes in (clock, updates):
@@ -180,7 +180,7 @@ def spending_finding(summary: Summary) -> str:
         for name, points in spent.items()
     }
     last = {name: values[-1] for name, values in reached.items() if values}
-    label = iqm_label(len(summary["block"]["normalised_games"]) * len(summary["block"]["seeds"]))
+    label = sentence(aggregate_label(summary))
     return f"{label} at the last evaluation within {duration(shared)} of training: {each(last, number)}."
 
 

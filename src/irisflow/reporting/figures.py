@@ -1,6 +1,6 @@
 """The report's figures: each is drawn from the summary alone and comes with the rows that it plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,18 @@ from irisflow.reporting.drawing import (
     reference_lines,
     row_height,
     row_of_axes,
+    staggered,
     steps_text,
     whisker,
 )
 from irisflow.reporting.efficiency import draw_front, draw_spending, has_spending, prices
 from irisflow.reporting.interactions import draw_interactions, grids_of
-from irisflow.reporting.learning import draw_game_curves, draw_random_play, has_game_curves
+from irisflow.reporting.learning import (
+    draw_game_curves,
+    draw_random_play,
+    draw_training,
+    has_game_curves,
+)
 from irisflow.reporting.optimism import draw_association, draw_promises, has_association
 from irisflow.reporting.phases import draw_phases
 from irisflow.reporting.quality_figures import draw_quality
@@ -48,11 +54,14 @@ from irisflow.reporting.style import (
     looks,
     number,
     p_statement,
+    plural,
     seeds_text,
     time_unit,
     variant_names,
 )
 
+MARKER_EVERY = 12  # thresholds of F3
+INTERVAL_ROOM = 0.45  # of a row, for an interval of the first row of F5
 HIGHEST = 148.0  # millimetres: what a page has room for below its title
 METRIC_TITLES = {
     "iqm": "IQM",
@@ -132,9 +141,9 @@ def _aggregates_caption(summary: Summary) -> str:
         else ""
     )
     if num_seeds == 1:
-        return f"Normalised scores, {num_games} game(s), one seed: point values, no interval.{others}"
+        return f"Normalised scores, {plural(num_games, 'game')}, one seed: point values, no interval.{others}"
     return (
-        f"Normalised scores, n = {seeds_text(summary)} x {num_games} games. Bar: 95 % stratified percentile"
+        f"Normalised scores, n = {seeds_text(summary)} x {plural(num_games, 'game')}. Bar: 95 % stratified percentile"
         f" bootstrap over"
         f" seeds ({reps:,} resamples, rliable). Thin line: games resampled too.{others}"
     )
@@ -157,7 +166,7 @@ def draw_difference(summary: Summary) -> Drawing:
         axes.annotate(label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7)
         rows.append({"variant": name, **record["iqm_difference"], "p_iqm": record["p_iqm"]})
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_xlabel(f"IQM minus that of {summary['study']['baseline']}")
+    axes.set_xlabel(f"{findings.aggregate_label(summary)} minus that of {summary['study']['baseline']}")
     name_rows(axes, list(records))
     caption = (
         "Bar: 95 % bootstrap interval of the difference, runs of both variants resampled. p: stratified"
@@ -176,8 +185,9 @@ def draw_profiles(summary: Summary) -> Drawing:
     figure = Figure(figsize=(inches(WIDTH), inches(min(110, 132 - below))), layout="constrained")
     rows: list[Row] = []
     for axes, is_linear in zip(row_of_axes(figure, 2, sharey=True), (True, False), strict=True):
-        for name, shares in profiles["shares"].items():
-            banded_line(axes, thresholds, shares, styles[name], marker_every=12)
+        for index, (name, shares) in enumerate(profiles["shares"].items()):
+            places = staggered(index, len(profiles["shares"]), MARKER_EVERY)
+            banded_line(axes, thresholds, shares, styles[name], marker_every=places)
         if not is_linear:
             axes.set_xscale("symlog", linthresh=0.5)
             axes.xaxis.set_minor_locator(NullLocator())
@@ -211,9 +221,9 @@ def _within(tick: float, thresholds: np.ndarray) -> bool:
 def _band_caption(summary: Summary) -> str:
     num_seeds, num_games = len(summary["block"]["seeds"]), len(summary["block"]["normalised_games"])
     if num_seeds == 1:
-        return f"{num_games} game(s), one seed: no band. Dotted: 1, the human or perfect score."
+        return f"{plural(num_games, 'game')}, one seed: no band. Dotted: 1, the human or perfect score."
     return (
-        f"n = {seeds_text(summary)} x {num_games} games. Bands: pointwise 95 % stratified percentile bootstrap."
+        f"n = {seeds_text(summary)} x {plural(num_games, 'game')}. Bands: pointwise 95 % stratified percentile bootstrap."
         " Dotted: 1, the human or perfect score. A curve that lies above another everywhere is better"
         " throughout."
     )
@@ -290,8 +300,10 @@ def draw_forest(summary: Summary) -> Drawing:
     axes = figure.subplots()
     rows: list[Row] = []
     offsets = np.linspace(-0.27, 0.27, len(comparisons)) if len(comparisons) > 1 else [0.0]
-    for offset, (name, record) in zip(offsets, comparisons.items(), strict=True):
-        whisker(axes, offset, record["improvement"], styles[name])
+    room = INTERVAL_ROOM * (len(comparisons) - 1)  # intervals stand below each other, not upon each other
+    tops = np.linspace(-room, 0.0, len(comparisons))
+    for offset, top, (name, record) in zip(offsets, tops, comparisons.items(), strict=True):
+        whisker(axes, top, record["improvement"], styles[name])
         values = [record["per_game"][game] for game in games]
         places = np.arange(1, len(games) + 1) + offset
         axes.plot(values, places, styles[name].marker, color=styles[name].colour, markersize=3.5, alpha=0.9)
@@ -304,6 +316,8 @@ def draw_forest(summary: Summary) -> Drawing:
     axes.axhline(0.5, color=PALE, linewidth=0.8)
     axes.set(xlim=(-0.03, 1.03), xlabel=f"P(improvement over {summary['study']['baseline']})")
     name_rows(axes, ["All games", *games])
+    axes.set_yticks([-room / 2, *range(1, len(games) + 1)], ["All games", *games])
+    axes.set_ylim(top=-0.6 - room)
     legend(figure, {name: styles[name] for name in comparisons})
     caption = (
         "Top row: mean over games with its 95 % interval (none with one seed). Below: single games, points"
@@ -430,53 +444,9 @@ def draw_cost(summary: Summary) -> Drawing:
     axes.set_xlabel(f"{unit}, summed over jobs")
     figure.legend(loc="outside upper left", ncols=min(6, len(stages)))
     rows = [{key: row[key] for key in ("stage", "variant", "num_jobs", "wall_s")} for row in cost_rows]
-    caption = (
-        "Sum over all games and seeds; jobs may have run side by side. `shared`: work that serves several"
-        " variants."
-    )
+    shared = " shared: work that serves several variants." if "shared" in owners else ""
+    caption = f"Sum over all games and seeds; jobs may have run side by side.{shared}"
     return Drawing("F10", findings.cost(summary), caption, figure, rows)
-
-
-def draw_training(summary: Summary) -> Drawing:
-    """Return F11: the training losses, the median over runs."""
-    styles, losses = looks(summary), summary["training"]
-    figure, panels = panel_grid(list(losses))
-    rows: list[Row] = []
-    for loss, axes in panels.items():
-        for name, runs in losses[loss].items():
-            steps, medians = _median_of_runs(runs)
-            every = max(1, len(steps) // 8)
-            axes.plot(
-                steps,
-                medians,
-                color=styles[name].colour,
-                marker=styles[name].marker,
-                markersize=3.5,
-                markevery=every,
-            )
-            rows += [
-                {"loss": loss, "variant": name, "env_steps": step, "median": value, "num_runs": len(runs)}
-                for step, value in zip(steps, medians, strict=True)
-            ]
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
-    figure.supxlabel("environment steps", fontsize=7.5)
-    shown = {name for runs in losses.values() for name in runs}
-    legend(figure, {name: look for name, look in styles.items() if name in shown})
-    caption = (
-        "Median over games and seeds of the mean loss of each epoch. Losses of different variants may be"
-        " defined differently."
-    )
-    return Drawing("F11", findings.training(summary), caption, figure, rows)
-
-
-def _median_of_runs(runs: Mapping[str, Sequence[Sequence[float]]]) -> tuple[list[float], list[float]]:
-    by_step: dict[float, list[float]] = {}
-    for points in runs.values():
-        for step, value in points:
-            by_step.setdefault(step, []).append(value)
-    steps = sorted(by_step)
-    return steps, [float(np.median(by_step[step])) for step in steps]
 
 
 def marker_figure(look: Look) -> Figure:

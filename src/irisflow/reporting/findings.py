@@ -159,6 +159,17 @@ def iqm_label(num_values: int) -> str:
     return "IQM" if num_values >= 4 else "mean (too few values for an IQM)"
 
 
+def aggregate_label(summary: Summary) -> str:
+    """Return what the study's aggregate is called: with few values the IQM is the mean."""
+    block = summary["block"]
+    return iqm_label(len(block["normalised_games"]) * len(block["seeds"])).split(" (")[0]
+
+
+def sentence(words: str) -> str:
+    """Return words with a capital at their start."""
+    return words[:1].upper() + words[1:]
+
+
 def difference(summary: Summary) -> str:
     """Return the largest difference in IQM from the baseline."""
     known = {
@@ -171,10 +182,10 @@ def difference(summary: Summary) -> str:
     name = max(known, key=lambda name: abs(known[name]["value"]))
     baseline = summary["study"]["baseline"]
     if number(known[name]["value"]) == number(0):
-        return f"No variant differs from {baseline} in IQM."
+        return f"No variant differs from {baseline} in {aggregate_label(summary)}."
     direction = "above" if known[name]["value"] >= 0 else "below"
-    size = number(abs(known[name]["value"]))
-    return f"The largest difference: {name} lies {size} IQM {direction} {baseline}."
+    size = f"{number(abs(known[name]['value']))} ({aggregate_label(summary)})"
+    return f"The largest difference: {name} lies {size} {direction} {baseline}."
 
 
 def profiles(summary: Summary) -> str:
@@ -220,21 +231,16 @@ def learning(summary: Summary) -> str:
     steps = {point["env_step"] for point in last.values()}
     if len(steps) == 1:
         parts = each({name: point["value"] for name, point in last.items()}, number)
-        return f"{label} at the last evaluation while training ({count(steps.pop())} steps): {parts}."
+        return sentence(
+            f"{label} at the last evaluation while training ({count(steps.pop())} steps): {parts}."
+        )
     parts = several(
         [
             (point["value"], f"{name} {number(point['value'])} at {count(point['env_step'])} steps")
             for name, point in last.items()
         ]
     )
-    return f"{label} at the last evaluation while training: {parts}."
-
-
-def game_curves(summary: Summary) -> str:
-    """Return how many runs were evaluated while training."""
-    games = summary["curves"]["games"]
-    num_runs = sum(len(record["seeds"]) for row in games.values() for record in row.values())
-    return f"Raw score while training: {plural(num_runs, 'run')} on {plural(len(games), 'game')}."
+    return sentence(f"{label} at the last evaluation while training: {parts}.")
 
 
 def strips(summary: Summary) -> str:
@@ -280,10 +286,3 @@ def phases(summary: Summary) -> str:
     rest = f"; {percent(outside / total)} lies outside of phases" if outside >= MUCH * total else ""
     share = percent(seconds[longest] / total)
     return f"Of the phases of training, {longest.replace('_', ' ')} took most: {share} of the time{rest}."
-
-
-def training(summary: Summary) -> str:
-    """Return how many losses and runs the figure shows."""
-    losses = summary["training"]
-    num_runs = max(sum(len(runs) for runs in loss.values()) for loss in losses.values())
-    return f"{len(losses)} training losses of {plural(num_runs, 'run')}."

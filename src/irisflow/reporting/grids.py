@@ -60,7 +60,7 @@ def picture_grid(
             cell["path"] = f"/figures/{path.name}"
             cell["num_shown"] = len(shown)
             cell["labels"] = [f"{number(float(level), 0)} dB" for level in psnr(found)[shown]]
-            cell["text"] = f"seed {first[name, game]}, PSNR {number(float(psnr(found).mean()), 1)} dB"
+            cell["text"] = f"seed {first[name, game]}, {number(float(psnr(found).mean()), 1)} dB"
         cells.append(cell)
         if name == names[-1]:
             cells += [None] * (-len(cells) % num_columns)  # the next game starts a row
@@ -69,7 +69,8 @@ def picture_grid(
         "id": "F9",
         "title": findings.reconstructions(mean_psnr(frames), names),
         "caption": f"Rows: original, reconstruction, four times |error|. {_which(are_same)} Above a frame: its PSNR, at most"
-        " 60 dB; beside the name: mean over all saved frames. Magnified without smoothing.",
+        " 60 dB; beside the seed: mean over all saved frames. Magnified without smoothing.",
+        "layers": "frames, their reconstructions and four times the error",
         "num_columns": num_columns,
         "frame_width": small
         if is_many
@@ -113,6 +114,7 @@ def film_grid(summary: Summary, quality: Quality, films: Mapping[Key, list[Film]
         "title": quality_findings.films(quality),
         "caption": "Rows: what really followed, what was imagined (drawn tokens), four times |difference|. t: frames"
         f" after the last real one that the world model saw. Finished agents; magnified without smoothing.{shown}",
+        "layers": "frames that followed, imagined ones and four times the difference",
         "num_columns": num_columns,
         "cells": cells,
     }

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from irisflow.reporting.ablation import delta
 from irisflow.reporting.drawing import WIDTH, Drawing, Row, broken, ink_on
-from irisflow.reporting.findings import iqm_label
+from irisflow.reporting.findings import aggregate_label
 from irisflow.reporting.style import (
     GRID,
     INK,
@@ -52,7 +52,7 @@ def draw_interactions(summary: Summary) -> Drawing:
     left_out = len(grids_of(summary)) - len(grids)
     more = f" {plural(left_out, 'more grid')}: T15." if left_out else ""
     caption = (
-        f"{_label(summary)} with its 95 % bootstrap interval, n = {seeds_text(summary)} x"
+        f"{aggregate_label(summary)} with its 95 % bootstrap interval, n = {seeds_text(summary)} x"
         f" {plural(len(summary['block']['normalised_games']), 'game')} in every cell; blue above"
         f" {summary['study']['baseline']}, orange below. Third line: interaction, both minus each alone plus"
         f" {summary['study']['baseline']}; 0 where effects add up. T15 has the numbers.{more}"
@@ -157,19 +157,13 @@ def interaction_finding(summary: Summary) -> str:
     """Return which combination lies furthest from the sum of its parts, and how many do by their intervals."""
     contrasts = [contrast for grid in grids_of(summary) for contrast in grid["contrasts"]]
     furthest = max(contrasts, key=lambda contrast: abs(contrast["iqm"]["value"]))
-    told = _told(furthest, _label(summary))
+    told = _told(furthest, aggregate_label(summary))
     if len(contrasts) == 1:
         return told
     apart = [contrast for contrast in contrasts if _is_apart(contrast["iqm"])]
     known = [contrast for contrast in contrasts if contrast["iqm"]["low"] is not None]
     counted = f" Intervals without 0: {len(apart)} of {plural(len(known), 'combination')}." if known else ""
     return f"Furthest from the sum of its parts: {told}{counted}"
-
-
-def _label(summary: Summary) -> str:
-    """Return what the aggregate is called: with few values the IQM is the mean."""
-    block = summary["block"]
-    return iqm_label(len(block["normalised_games"]) * len(block["seeds"])).split(" (")[0]
 
 
 def _told(contrast: Mapping[str, Any], label: str) -> str:
@@ -194,13 +188,13 @@ def interaction_table(summary: Summary) -> Block:
     columns = [
         column("First change", align="left"),
         column("Second change", align="left"),
-        column("Both changes", align="left", width="1fr"),
+        column("Both changes", align="left"),
         column("Neither"),
         column("First\nalone"),
         column("Second\nalone"),
         column("Sum of\nboth"),
         column("Both"),
-        column(f"Interaction, {_label(summary)}\n[95 % CI]"),
+        column(f"Interaction, {aggregate_label(summary)}\n[95 % CI]"),
         column("Interaction, mean\n[95 % CI]"),
         column("Games ×\nseeds"),  # noqa: RUF001
     ]
@@ -211,11 +205,11 @@ def interaction_table(summary: Summary) -> Block:
         rules.append(len(rows) - 1)
     baseline = summary["study"]["baseline"]
     caption = (
-        f"{_label(summary)} of four arms: {baseline} (neither), each change alone, both. Sum: what both would give if the"
-        " effects added up. Interaction: both minus first minus second plus neither; interval: runs of each arm resampled on"
-        " their own, as everywhere. The IQM is no sum over runs, so the interaction of the mean stands beside it. No test:"
-        " where each change has an effect, labels cannot be exchanged. In simulated studies without interaction such"
-        " intervals missed 0 in 16 to 24 % of cases with 2 seeds, 10 to 17 % with 3, 5 to 10 % with 5."
+        f"{aggregate_label(summary)} of four arms: {baseline} (neither), each change alone, both. Sum: what both would give"
+        " if the effects added up. Interaction: both minus first minus second plus neither; interval: runs of each arm"
+        " resampled on their own, as everywhere. The IQM is no sum over runs, so the interaction of the mean stands beside"
+        " it. No test: where each change has an effect, labels cannot be exchanged. In simulated studies without"
+        " interaction such intervals missed 0 in 16 to 24 % of cases with 2 seeds, 10 to 17 % with 3, 5 to 10 % with 5."
     )
     return table(
         "T15",

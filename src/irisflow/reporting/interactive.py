@@ -93,7 +93,7 @@ def _points(drawing: Drawing, styles: Mapping[str, Look], folders: Mapping[Key, 
             drawn = np.asarray(line.get_transform().transform(plotted))
             dots = drawing.dots.get(line, [None] * len(plotted))
             for (x, y), (across, up), dot in zip(plotted.tolist(), drawn.tolist(), dots, strict=True):
-                text = dot.words if dot else f"{names[place]}: {_told(labels, x, y)}"
+                text = dot.words if dot else f"{names[place]}: {_told(labels, x, y, names[place])}"
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
                 folder = folders.get((dot.variant, dot.game, dot.seed)) if dot else None
                 yield _point(circle, f'class="variant-{place}"', text, folder)
@@ -114,6 +114,9 @@ def _row_labels(axes: Axes) -> dict[float, str]:
     return {place: label for place, label in labels.items() if label and not NUMBER.fullmatch(label)}
 
 
-def _told(labels: Mapping[float, str], x: float, y: float) -> str:
-    """Return where a point lies; a row that has a name, by that name."""
-    return f"{x:.4g}" if y in labels else f"{y:.4g} at {x:.6g}"
+def _told(labels: Mapping[float, str], x: float, y: float, name: str) -> str:
+    """Return where a point lies: where rows have names, its value and the row's name, unless that is the variant's own."""
+    if not labels:
+        return f"{y:.4g} at {x:.6g}"
+    row = labels[min(labels, key=lambda place: abs(place - y))]
+    return f"{x:.4g}" if row == name else f"{x:.4g} ({row})"

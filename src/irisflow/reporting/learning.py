@@ -1,6 +1,6 @@
-"""What tells whether the agents learn at all: their runs beside random play, and their scores while training."""
+"""What tells whether the agents learn at all: their runs beside random play, their scores and losses while training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from irisflow.reporting.drawing import (
     mark_pretraining,
     panel_grid,
     reference_lines,
+    staggered,
     steps_text,
 )
-from irisflow.reporting.style import INK, SHADE, Look, Summary, looks
+from irisflow.reporting.style import INK, SHADE, Look, Summary, looks, plural, several
 
 RANDOM = Look("#80868b", "x")
 FEW_ACROSS = 4
@@ -118,7 +119,22 @@ def draw_game_curves(summary: Summary) -> Drawing:
     if summary["random_play"]:
         extra["random play, mean ± std"] = Patch(facecolor=SHADE, edgecolor=RANDOM.colour)
     legend(figure, styles, extra=extra)
-    return Drawing("F7", findings.game_curves(summary), _curves_caption(summary), figure, rows)
+    return Drawing("F7", curves_finding(summary), _curves_caption(summary), figure, rows)
+
+
+def curves_finding(summary: Summary) -> str:
+    """Return on how many games each variant's mean score rises from the first evaluation to the last."""
+    games = summary["curves"]["games"]
+    ways: dict[str, list[bool]] = {}
+    for row in games.values():
+        for name, record in row.items():
+            if len(record["steps"]) > 1:
+                ways.setdefault(name, []).append(record["mean"][-1] > record["mean"][0])
+    if not ways:
+        num_runs = sum(len(record["seeds"]) for row in games.values() for record in row.values())
+        return f"Raw score while training: {plural(num_runs, 'run')} on {plural(len(games), 'game')}."
+    told = several([(sum(found), f"{name} {sum(found)} of {len(found)}") for name, found in ways.items()])
+    return f"Games on which the mean score is higher at the last evaluation while training than at the first: {told}."
 
 
 def _random_level(summary: Summary, game: str) -> Mapping[str, Any] | None:
@@ -182,3 +198,56 @@ def _seed_lines(axes: Axes, record: Mapping[str, Any], look: Look) -> None:
             linewidth=1.8,
             markersize=3.5,
         )
+
+
+def draw_training(summary: Summary) -> Drawing:
+    """Return F11: the training losses, the median over runs."""
+    styles, losses = looks(summary), summary["training"]
+    figure, panels = panel_grid(list(losses))
+    rows: list[Row] = []
+    for loss, axes in panels.items():
+        for index, (name, runs) in enumerate(losses[loss].items()):
+            steps, medians = _median_of_runs(runs)
+            every = staggered(index, len(losses[loss]), max(1, len(steps) // 8))
+            axes.plot(
+                steps,
+                medians,
+                color=styles[name].colour,
+                marker=styles[name].marker,
+                markersize=3.5,
+                markevery=every,
+            )
+            rows += [
+                {"loss": loss, "variant": name, "env_steps": step, "median": value, "num_runs": len(runs)}
+                for step, value in zip(steps, medians, strict=True)
+            ]
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
+    figure.supxlabel("environment steps", fontsize=7.5)
+    shown = {name for runs in losses.values() for name in runs}
+    legend(figure, {name: look for name, look in styles.items() if name in shown})
+    caption = (
+        "Median over games and seeds of the mean loss of each epoch. Losses of different variants may be"
+        " defined differently."
+    )
+    return Drawing("F11", losses_finding(rows), caption, figure, rows)
+
+
+def _median_of_runs(runs: Mapping[str, Sequence[Sequence[float]]]) -> tuple[list[float], list[float]]:
+    by_step: dict[float, list[float]] = {}
+    for points in runs.values():
+        for step, value in points:
+            by_step.setdefault(step, []).append(value)
+    steps = sorted(by_step)
+    return steps, [float(np.median(by_step[step])) for step in steps]
+
+
+def losses_finding(rows: Sequence[Row]) -> str:
+    """Return of how many variants each loss ends lower than it begins, from the rows of F11."""
+    medians: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        medians.setdefault(row["loss"], {}).setdefault(row["variant"], []).append(row["median"])
+    falls = {loss: sum(found[-1] < found[0] for found in of.values()) for loss, of in medians.items()}
+    told = [f"{loss} {falls[loss]} of {len(of)}" for loss, of in medians.items()]
+    return f"Variants whose training loss ends lower than it began: {', '.join(told)}."

@@ -88,24 +88,33 @@ def _animations(films: Mapping[Key, Sequence[Film]], names: Sequence[str]) -> li
             "game": game,
             "seed": seed,
             "frames": len(films[variant, game, seed][0].truth),
-            "image": _uri("image/png", _animation(films[variant, game, seed][0])),
+            **_pictures(films[variant, game, seed][0]),
         }
         for variant, game, seed in ordered[:MOST_FILMS]
     ]
 
 
-def _animation(film: Film) -> bytes:
-    """Return a moving PNG: what followed, what was imagined, and four times |difference|, side by side."""
+def _pictures(film: Film) -> dict[str, str]:
+    """Return a moving PNG and its last frame: what followed, what was imagined, and four times |difference|."""
     difference = np.abs(film.truth.astype(np.int16) - film.imagination)
     shown = np.minimum(ERROR_GAIN * difference, 255).astype(np.uint8)
     gap = np.full((len(film.truth), 3, film.truth.shape[2], GAP), PAPER, np.uint8)
     frames = np.concatenate([film.truth, gap, film.imagination, gap, shown], axis=3).transpose(0, 2, 3, 1)
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
+    moves = {
+        "save_all": True,
+        "append_images": pictures[1:],
+        "duration": FRAME_MS,
+        "loop": 0,
+        "default_image": False,
+    }
+    return {"image": _png(pictures[0], moves), "still": _png(pictures[-1], {})}
+
+
+def _png(picture: Image.Image, options: Mapping[str, Any]) -> str:
     file = io.BytesIO()
-    pictures[0].save(
-        file, "png", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0, default_image=False
-    )
-    return file.getvalue()
+    picture.save(file, "png", **options)
+    return _uri("image/png", file.getvalue())
 
 
 def _citation(content: Mapping[str, Any]) -> str:

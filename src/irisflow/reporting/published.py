@@ -31,7 +31,7 @@ def published_table(summary: Summary) -> Block:
     columns = [
         column("Agent", align="left"),
         column("Year"),
-        column("Compares", align="left", width="1fr"),
+        column("Compares", align="left"),
         *(column(f"{title}\n[95 % CI]") for title in ("IQM", "Median", "Mean", "Optimality gap")),
         column("Human or\nbetter"),
     ]

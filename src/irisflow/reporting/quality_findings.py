@@ -6,31 +6,32 @@ from irisflow.reporting.style import number, percent, plural, several
 
 def tokenizer(quality: Quality) -> str:
     """Return each variant's PSNR after training, and before, and how many small moving objects it draws."""
-    names = quality.measured(quality.everything)
-    parts = [part for name in names if (part := _reached(quality, name))[1]]
+    place = quality.everything
+    names = quality.measured(place)
+    finals = {max(quality.steps(name, place)) for name in names}
+    parts = [part for name in names if (part := _reached(quality, name, is_told_when=len(finals) > 1))[1]]
     drawn = [part for name in names if (part := _drawn(quality, name))[1]]
-    where = "" if len(quality.everything.games) == 1 else f" ({quality.everything.label})"
-    told = f" Of small moving objects {several(drawn)}." if drawn else ""
-    return f"The tokenizer of {several(parts, separator='; of ')}{where}.{told}"
+    when = f" {after(*finals)}" if len(finals) == 1 else ""
+    where = "" if len(place.games) == 1 else f" ({place.label})"
+    told = f" Small moving objects drawn: {several(drawn)}." if drawn else ""
+    return f"PSNR of the reconstructions{when}{where}: {several(parts)}.{told}"
 
 
 def _drawn(quality: Quality, name: str) -> tuple[float, str]:
     place = quality.everything
     recall = quality.scalar(name, place, "small_object_recall", max(quality.steps(name, place)))
-    return (recall["mean"], f"{name} draws {percent(recall['mean'])}") if recall else (0.0, "")
+    return (recall["mean"], f"{name} {percent(recall['mean'])}") if recall else (0.0, "")
 
 
-def _reached(quality: Quality, name: str) -> tuple[float, str]:
+def _reached(quality: Quality, name: str, *, is_told_when: bool) -> tuple[float, str]:
     place = quality.everything
     steps = quality.steps(name, place)
-    values = [quality.scalar(name, place, "psnr", step) for step in steps]
-    if not values or values[-1] is None:
+    first, last = (quality.scalar(name, place, "psnr", step) for step in (steps[0], steps[-1]))
+    if last is None:
         return 0.0, ""
-    psnr = values[-1]["mean"]
-    text = f"{name} reaches {number(psnr, 1)} dB {after(steps[-1])}"
-    if len(values) == 1 or values[0] is None:
-        return psnr, text
-    return psnr, f"{text}, from {number(values[0]['mean'], 1)} dB {after(steps[0])}"
+    when = f" {after(steps[-1])}" if is_told_when else ""
+    before = f" ({after(steps[0])} {number(first['mean'], 1)} dB)" if first and len(steps) > 1 else ""
+    return last["mean"], f"{name} {number(last['mean'], 1)} dB{when}{before}"
 
 
 def dynamics(quality: Quality, place: Place, names: list[str]) -> str:
@@ -112,7 +113,7 @@ def ends(quality: Quality) -> str:
             bases.add(f"{100 * base['mean']:.2g} %")
         error = quality.scalar(name, place, "end_calibration_error", last)
         if error:
-            errors.append((error["mean"], f"{name} {number(error['mean'], 4)}"))
+            errors.append((error["mean"], f"{name} {number(error['mean'], 3)}"))
     told = (
         f"Precision of ends where half of them are found: {several(precise)} (base rate {', '.join(sorted(bases))})."
         if precise

@@ -9,7 +9,7 @@ from irisflow.reporting.quality import Place, Quality, quality_of
 from irisflow.reporting.style import DASH, MINUS, Summary, count, listed, number, percent, plural
 from irisflow.reporting.tables import MOST_ROOMY_ROWS, Block, Cell, column, table, variant_cell
 
-OF_RUN = (column("Variant", align="left"), column("Game", align="left", width="1fr"), column("Steps"))
+OF_RUN = (column("Variant", align="left"), column("Game", align="left"), column("Steps"))
 NO_LPIPS = "n/a (weights not available offline)"
 CLASSES = {"reward": (f"{MINUS}1", "0", "+1"), "end": ("no", "yes")}
 
@@ -154,7 +154,7 @@ def _confusion_table(summary: Summary, quality: Quality) -> list[Block]:
         return []
     columns = [
         column("Variant", align="left"),
-        column("Game", align="left", width="1fr"),
+        column("Game", align="left"),
         *(
             column(f"{head} {word}:\ntold as {' / '.join(words)}")
             for head, words in CLASSES.items()

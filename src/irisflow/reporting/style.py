@@ -46,6 +46,7 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
+    "lines.markeredgewidth": 0.7,  # hollow ones stay hollow
     "hatch.linewidth": 0.5,
     "hatch.color": "#9aa0a6",
     "text.parse_math": False,  # a name may hold `$`
@@ -161,7 +162,7 @@ def p_statement(p: float) -> str:
 
 def percent(share: float) -> str:
     """Return a share as whole percent."""
-    return f"{100 * share:.0f} %"
+    return f"{number(100 * share, 0)} %"
 
 
 def duration(seconds: float) -> str:

@@ -566,7 +566,7 @@ def deviations(summary: Summary) -> list[str]:
 def _random_play_note(summary: Summary) -> dict[str, str]:
     if not summary["random_play"]:
         return {
-            "Random play": "Random play was not measured: the study's file says how much (`random_play: 20`)."
+            "Random play": "Random play was not measured: the study's file says how much (random_play: 20)."
         }
     how = _counted(summary["random_play"]["variants"])
     return {

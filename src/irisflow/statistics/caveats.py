@@ -103,11 +103,13 @@ def _seeds(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
         )
     elif num_seeds in (4, 5):
         yield _caveat(
-            "note", f"n = {num_seeds}: intervals labelled 95 % cover about .92 (26 games), .75-.85 (3 games)."
+            "note",
+            f"n = {num_seeds}: intervals labelled 95 % cover about .92 (26 games), .75\N{EN DASH}.85 (3 games).",
         )
     if 1 < num_seeds < 10 and num_games > 1:
         yield _caveat(
-            "note", "The median is greyed: with fewer than 10 seeds its interval covered only .47-.79."
+            "note",
+            "The median is greyed: with fewer than 10 seeds its interval covered only .47\N{EN DASH}.79.",
         )
 
 

@@ -113,7 +113,7 @@ def _strip(canvas: Canvas, scene: Scene) -> None:
         return
     canvas.text((LEFT, top), scene.picture_name, size=13, colour=FAINT, most=SIDE)
     if scene.num_changed is not None:
-        canvas.text((LEFT, top + 22), f"{scene.num_changed} tokens changed", size=13, colour=ORANGE)
+        canvas.text((LEFT, top + 22), f"tokens changed: {scene.num_changed}", size=13, colour=ORANGE)
 
 
 def _facts(canvas: Canvas, scene: Scene) -> None:
