@@ -18,19 +18,19 @@ from irisflow.evaluation.classification import (
     precisions_at_recalls,
     recalls,
 )
+from irisflow.evaluation.codebook import codebook_use, most_frequent
 from irisflow.evaluation.held_out import held_out, segments, spread, windows
 from irisflow.evaluation.image_quality import psnr, ssim
 from irisflow.evaluation.open_loop import imagined
 from irisflow.evaluation.world_model_quality import (
     Examination,
     Measurement,
-    codebook_use,
     end_quality,
     examine,
     film,
     head_quality,
     measure,
-    most_frequent,
+    open_loop,
     open_loop_quality,
     tokenizer_quality,
     yardsticks,
