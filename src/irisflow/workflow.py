@@ -13,7 +13,11 @@ from irisflow.study import Study
 
 CONFIG_KEYS = {"study": str, "scale": str, "games": list, "seeds": list, "overrides": list}
 
-MEASURED = ("world_model.csv", "confusion.json", "blocks.safetensors")  # what is read of a world model's quality
+MEASURED = (
+    "world_model.csv",
+    "confusion.json",
+    "blocks.safetensors",
+)  # what is read of a world model's quality
 
 
 def check_config(config: Mapping[str, Any]) -> None:

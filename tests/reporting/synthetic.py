@@ -320,7 +320,15 @@ def write_reconstructions(
     return paths
 
 
-WEIGHED = ("psnr", "ssim", "token_accuracy", "changed_token_accuracy", "open_psnr", "open_ssim", "reward_error")
+WEIGHED = (
+    "psnr",
+    "ssim",
+    "token_accuracy",
+    "changed_token_accuracy",
+    "open_psnr",
+    "open_ssim",
+    "reward_error",
+)
 SHOWN = ("", "greedy", "sampled", "teacher_forced", "copy_last", "ceiling")
 SNAPSHOTS = (0, 25_000, 50_000, 100_000)
 CONTEXTS = {1: 19, 5: 15}
@@ -391,7 +399,9 @@ def blocks_of(
     }
 
 
-def _blocks(rng: np.random.Generator, talent: float, num_blocks: int, num_episodes: int) -> dict[str, np.ndarray]:
+def _blocks(
+    rng: np.random.Generator, talent: float, num_blocks: int, num_episodes: int
+) -> dict[str, np.ndarray]:
     """Return the sums of a run: the same generator as for its measurements gives means that are theirs."""
     rows = _measured(rng, SNAPSHOTS[-1], talent)
     counts = {"env_step": SNAPSHOTS[-1], "num_episodes": num_episodes, "context": 1}

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from irisflow.evaluation.blocks import Sums, frame_blocks, num_blocks, num_episodes, open_loop_blocks
@@ -101,7 +101,9 @@ class Examination:
     def per_frame(self) -> dict[str, Float[Tensor, " steps"]]:
         """PSNR, SSIM and, where there is one, LPIPS of each reconstruction; NaN where it was not measured."""
         recorded = self.recorded
-        pieces = [torch.split(images, FRAMES_AT_ONCE) for images in (recorded.reconstructions, recorded.frames)]
+        pieces = [
+            torch.split(images, FRAMES_AT_ONCE) for images in (recorded.reconstructions, recorded.frames)
+        ]
         pairs = list(zip(*pieces, strict=True))
         found = {name: torch.cat([metric(*pair) for pair in pairs]) for name, metric in COMPARED.items()}
         if self.yardsticks.lpips is not None:

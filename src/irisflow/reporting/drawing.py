@@ -85,7 +85,9 @@ def row_of_axes(figure: Figure, num_columns: int, *, sharey: bool) -> list[Axes]
     return list(figure.subplots(1, num_columns, sharey=sharey, squeeze=False)[0])
 
 
-def rows_of_axes(rows: Sequence[object], num_columns: int, *, row_height: float) -> tuple[Figure, list[list[Axes]]]:
+def grid_of_axes(
+    rows: Sequence[object], num_columns: int, *, row_height: float
+) -> tuple[Figure, list[list[Axes]]]:
     """Return a grid whose columns share their y axis."""
     height = min(138.0, 16 + row_height * len(rows))  # a long title and the caption fit on the page, too
     figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")

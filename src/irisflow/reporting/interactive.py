@@ -94,7 +94,9 @@ def _points(drawing: Drawing, styles: Mapping[str, Look], folders: Mapping[Key, 
             drawn = np.asarray(line.get_transform().transform(plotted))
             dots = drawing.dots.get(line, [None] * len(plotted))
             ends = drawing.intervals.get(line, [NO_ENDS] * len(plotted))
-            for (x, y), (across, up), dot, pair in zip(plotted.tolist(), drawn.tolist(), dots, ends, strict=True):
+            for (x, y), (across, up), dot, pair in zip(
+                plotted.tolist(), drawn.tolist(), dots, ends, strict=True
+            ):
                 text = dot.words if dot else f"{names[place]}: {_told(labels, x, y)}{_interval(pair)}"
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
                 folder = folders.get((dot.variant, dot.game, dot.seed)) if dot else None

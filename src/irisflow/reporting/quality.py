@@ -120,7 +120,13 @@ class Quality:
         return {metric for _, _, _, metric, _ in self.scalars}
 
     def interval(
-        self, variant: str, place: Place, metric: str, step: int, mode: str = "", horizons: Sequence[int] = (1,)
+        self,
+        variant: str,
+        place: Place,
+        metric: str,
+        step: int,
+        mode: str = "",
+        horizons: Sequence[int] = (1,),
     ) -> Interval | None:
         """Return the intervals of a number; None of earlier weights, and where what they are made of is not known."""
         if mode:
@@ -130,7 +136,9 @@ class Quality:
         found = self.intervals.get((variant, tuple(games), step, metric, mode))
         if found is None or (mode and found["context"] != self.context) or max(horizons) > len(found["low"]):
             return None
-        low, high, num_blocks = ([found[key][h - 1] for h in horizons] for key in ("low", "high", "num_blocks"))
+        low, high, num_blocks = (
+            [found[key][h - 1] for h in horizons] for key in ("low", "high", "num_blocks")
+        )
         return Interval(low, high, num_blocks, found["num_seeds"], found["num_episodes"])
 
     def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
@@ -164,7 +172,13 @@ def quality_of(summary: Summary) -> Quality:
         curves=_by(found["curves"], ("variant", "game", "env_step", "metric", "mode", "context")),
         confusion=tuple(found["confusion"]),
         intervals={
-            (record["variant"], tuple(record["games"]), record["env_step"], record["metric"], record["mode"]): record
+            (
+                record["variant"],
+                tuple(record["games"]),
+                record["env_step"],
+                record["metric"],
+                record["mode"],
+            ): record
             for record in found["intervals"]
         },
         shared=shared,

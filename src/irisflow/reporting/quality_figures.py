@@ -15,9 +15,9 @@ from irisflow.reporting.drawing import (
     Drawing,
     Ends,
     Row,
+    grid_of_axes,
     legend,
     name_rows,
-    rows_of_axes,
     steps_text,
 )
 from irisflow.reporting.dynamics import draw_dynamics
@@ -77,7 +77,7 @@ def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in quality.metrics}
     has_codes = TOKEN_SHARE in quality.metrics
     height = 42 if len(quality.places) == 1 else 24
-    figure, grid = rows_of_axes(quality.places, len(shown) + has_codes, row_height=height)
+    figure, grid = grid_of_axes(quality.places, len(shown) + has_codes, row_height=height)
     rows: list[Row] = []
     intervals: dict[Line2D, list[Ends]] = {}
     for place, panels in zip(quality.places, grid, strict=True):

@@ -133,9 +133,14 @@ def _numbers(quality: Quality, name: str, place: Place, metric: str, ends: Seque
     return _arrow([number(value, digits) for value in _scalars(quality, name, place, metric, ends)])
 
 
-def _with_interval(quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int], digits: int) -> str:
+def _with_interval(
+    quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int], digits: int
+) -> str:
     """Return the numbers, and the interval of the last one."""
-    told, found = _numbers(quality, name, place, metric, ends, digits), quality.interval(name, place, metric, ends[-1])
+    told, found = (
+        _numbers(quality, name, place, metric, ends, digits),
+        quality.interval(name, place, metric, ends[-1]),
+    )
     if found is None or found.low[0] is None or found.high[0] is None:
         return told
     return f"{told} [{number(found.low[0], digits)}, {number(found.high[0], digits)}]"

@@ -47,7 +47,9 @@ def interval_records(study: StudyDescription, blocks: Mapping[Run, RunBlocks]) -
     """
     names = [variant.name for variant in study.ordered_variants]
     cells = {(run.variant, run.game) for run in blocks}
-    shared = shared_games(study.games, [name for name in names if any(name == own for own, _ in cells)], cells)
+    shared = shared_games(
+        study.games, [name for name in names if any(name == own for own, _ in cells)], cells
+    )
     return [record for name in names for record in _of_variant(study, name, blocks, shared)]
 
 
@@ -93,7 +95,7 @@ def _drawn(
     of_blocks: Float[np.ndarray, "reps blocks"], tables: Sequence[Float[np.ndarray, "blocks horizon"]]
 ) -> Float[np.ndarray, "reps runs horizon"]:
     """Return the sums over drawn blocks, the same for all runs."""
-    beside = of_blocks @ np.concatenate(tables, axis=1)
+    beside: np.ndarray = of_blocks @ np.concatenate(tables, axis=1)
     return beside.reshape(len(of_blocks), len(tables), -1)
 
 
@@ -184,7 +186,9 @@ def _with_ends(records: Sequence[Record], values: Resampled) -> Iterator[Record]
     places = np.cumsum([found.shape[1] for found in values.values()])[:-1]
     for record, pair in zip(records, np.split(ends, places, axis=1), strict=True):
         is_told = np.array(record["num_blocks"]) >= FEWEST_BLOCKS
-        low, high = ([_rounded(end) if told else None for end, told in zip(row, is_told, strict=True)] for row in pair)
+        low, high = (
+            [_rounded(end) if told else None for end, told in zip(row, is_told, strict=True)] for row in pair
+        )
         yield {**record, "low": low, "high": high}
 
 

@@ -113,10 +113,10 @@ class RunRecords:
     metrics: Epochs | None = None
     timings: Epochs | None = None
     confusions: Confusions | None = None
-    blocks: RunBlocks | None = None
     measured_on: str | None = None
     reconstructions: Path | None = None
     film: Path | None = None
+    blocks: RunBlocks | None = None
 
     def or_else(self, other: Self) -> Self:
         """Return the same, and what only the other knows."""
