@@ -63,7 +63,8 @@ def read_blocks(path: Path) -> RunBlocks:
         if (weight < 0).any():
             raise _error(path, f"{WEIGHT}{metric}", f"{weight.min():g}", "0 or more")
     if len(lengths := {len(weight) for weight in weighed.values()}) != 1:
-        raise _error(path, f"{WEIGHT}...", f"{sorted(lengths)} blocks", "as many for all")
+        found = f"{sorted(lengths)} blocks" if lengths else "no weights"
+        raise _error(path, f"{WEIGHT}...", found, "the same number of blocks for all")
     return RunBlocks(counts["env_step"], counts["num_episodes"], counts.get("context"), sums, weighed)
 
 
