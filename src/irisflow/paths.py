@@ -123,7 +123,7 @@ HELD_OUT_FILES = (EPISODES, *_RECORDS)
 WORLD_MODEL_QUALITY_FILES = (
     "world_model.csv",
     "confusion.json",
-    "blocks.safetensors",
+    "stretches.safetensors",
     "film.safetensors",
     *_RECORDS,
 )

@@ -16,7 +16,7 @@ CONFIG_KEYS = {"study": str, "scale": str, "games": list, "seeds": list, "overri
 MEASURED = (
     "world_model.csv",
     "confusion.json",
-    "blocks.safetensors",
+    "stretches.safetensors",
 )  # what is read of a world model's quality
 
 

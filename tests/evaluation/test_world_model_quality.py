@@ -240,8 +240,8 @@ def test_all_measurements_are_finite_counted_and_repeatable(examined: Examinatio
     quality = measure(examined, **sizes, generator=generator())
     again = measure(examined, **sizes, generator=generator())
     assert (quality.measurements, quality.confusion) == (again.measurements, again.confusion)
-    assert {name: array.tobytes() for name, array in quality.blocks.items()} == {
-        name: array.tobytes() for name, array in again.blocks.items()
+    assert {name: array.tobytes() for name, array in quality.stretches.items()} == {
+        name: array.tobytes() for name, array in again.stretches.items()
     }
     assert all(np.isfinite(each.value) and each.n > 0 for each in quality.measurements)
     names = [(m.metric, m.mode, m.context, m.horizon, m.of_class) for m in quality.measurements]
@@ -250,29 +250,29 @@ def test_all_measurements_are_finite_counted_and_repeatable(examined: Examinatio
     assert sum(map(sum, quality.confusion["reward"])) == len(examined.recorded)
 
 
-def test_sums_over_blocks_give_the_means_that_are_measured(examined: Examination) -> None:
+def test_sums_over_stretches_give_the_means_that_are_measured(examined: Examination) -> None:
     quality = measure(examined, context=3, num_starts=20, num_samples=2, generator=generator())
-    blocks = quality.blocks
+    stretches = quality.stretches
     measured = {(each.metric, each.mode): [] for each in quality.measurements if each.context in (None, 1)}
     for each in quality.measurements:
         if each.context in (None, 1):
             measured[each.metric, each.mode].append((each.value, each.n))
-    sums = {name.removeprefix("sum/"): sums for name, sums in blocks.items() if name.startswith("sum/")}
+    sums = {name.removeprefix("sum/"): sums for name, sums in stretches.items() if name.startswith("sum/")}
     assert {"psnr", "ssim", "open_ssim/ceiling", "reward_error/sampled"} <= set(sums) and len(sums) == 23
     for name, table in sums.items():
         metric, _, mode = name.partition("/")
-        weight = blocks[f"weight/{metric}"]
-        assert len(table) == 20 and weight.shape == table.shape, "a block a start"
+        weight = stretches[f"weight/{metric}"]
+        assert len(table) == 20 and weight.shape == table.shape, "a stretch a start"
         means, counts = np.atleast_1d(table.sum(axis=0)), np.atleast_1d(weight.sum(axis=0))
         found = [(total / n, n) for total, n in zip(means, counts, strict=True) if n]
         assert found == [pytest.approx(pair, rel=1e-5) for pair in measured[metric, mode]], name
-    assert blocks["num_episodes"] == [len(examined.recorded) // 9] and blocks["context"] == [1]
+    assert stretches["num_episodes"] == [len(examined.recorded) // 9] and stretches["context"] == [1]
 
 
-def test_a_start_counts_in_the_block_of_the_recording_in_which_it_lies(examined: Examination) -> None:
-    many = measure(examined, context=1, num_starts=96, num_samples=1, generator=generator()).blocks
+def test_a_start_counts_in_the_stretch_of_the_recording_in_which_it_lies(examined: Examination) -> None:
+    many = measure(examined, context=1, num_starts=96, num_samples=1, generator=generator()).stretches
     assert many["weight/psnr"].tolist() == many["weight/ssim"].tolist()
-    assert len(many["weight/psnr"]) == 32 and np.ptp(many["weight/psnr"]) <= 1, "blocks are equally long"
+    assert len(many["weight/psnr"]) == 32 and np.ptp(many["weight/psnr"]) <= 1, "stretches are equally long"
     cut = segments(examined.recorded, context=1, length=WINDOW, num_starts=96)
     assert cut is not None
     expected = np.bincount(cut.steps[:, 0].numpy() * 32 // len(examined.recorded), minlength=32)

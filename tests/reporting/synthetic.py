@@ -382,15 +382,15 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
     return rows
 
 
-def blocks_of(
-    description: StudyDescription, *, num_blocks: int = 32, num_episodes: int = 9
+def stretches_of(
+    description: StudyDescription, *, num_stretches: int = 32, num_episodes: int = 9
 ) -> dict[Run, dict[str, np.ndarray]]:
-    """Return what the blocks files of all runs hold: sums that scatter around the finished agents' measurements."""
+    """Return what the stretches files of all runs hold: sums that scatter around the finished agents' measurements."""
     return {
-        Run(name, game, seed): _blocks(
+        Run(name, game, seed): _stretches(
             np.random.default_rng([seed, SNAPSHOTS[-1], *f"{name}/{game}".encode()]),
             1 - 0.25 * index,
-            num_blocks,
+            num_stretches,
             num_episodes,
         )
         for index, name in enumerate(description.variant_names)
@@ -399,8 +399,8 @@ def blocks_of(
     }
 
 
-def _blocks(
-    rng: np.random.Generator, talent: float, num_blocks: int, num_episodes: int
+def _stretches(
+    rng: np.random.Generator, talent: float, num_stretches: int, num_episodes: int
 ) -> dict[str, np.ndarray]:
     """Return the sums of a run: the same generator as for its measurements gives means that are theirs."""
     rows = _measured(rng, SNAPSHOTS[-1], talent)
@@ -411,7 +411,7 @@ def _blocks(
         if of_class is None and metric in WEIGHED and context in (None, 1) and mode in SHOWN:
             means.setdefault(f"{metric}/{mode}".strip("/"), []).append(value)
     for name, values in means.items():
-        weight = np.full(num_blocks if "/" not in name else (num_blocks, len(values)), 20.0, np.float32)
+        weight = np.full(num_stretches if "/" not in name else (num_stretches, len(values)), 20.0, np.float32)
         noise = rng.normal(0, 0.1, weight.shape)
         scatter = 1 + noise - noise.mean(axis=0)
         found[f"sum/{name}"] = (weight * np.array(values) * scatter).astype(np.float32)

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from irisflow.evaluation.blocks import Sums, frame_blocks, num_blocks, num_episodes, open_loop_blocks
 from irisflow.evaluation.classification import (
     average_precision,
     calibration,
@@ -38,6 +37,13 @@ from irisflow.evaluation.image_quality import PSNR_CAP, psnr, ssim
 from irisflow.evaluation.open_loop import Tables, imagined, tables_by_mode, weights
 from irisflow.evaluation.perceptual import MOST_FRAMES, lpips_distances, published_lpips
 from irisflow.evaluation.small_objects import SmallObjects, small_objects
+from irisflow.evaluation.stretches import (
+    Sums,
+    frame_stretches,
+    num_episodes,
+    num_stretches,
+    open_loop_stretches,
+)
 from irisflow.records import Episode
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
@@ -71,12 +77,12 @@ class Measurement:
 class Quality:
     """All measurements of one state of the weights, and what is behind some of them.
 
-    `confusion` has the counts of rewards and ends, `blocks` the sums that intervals need (docs/dataset-format.md).
+    `confusion` has the counts of rewards and ends, `stretches` the sums that intervals need (docs/dataset-format.md).
     """
 
     measurements: list[Measurement]
     confusion: dict[str, list[list[int]]]
-    blocks: Sums
+    stretches: Sums
 
 
 @dataclass(frozen=True)
@@ -160,18 +166,18 @@ def measure(
             loops.append(loop)
             found += open_loop_quality(loop)
     heads, counts = head_quality(examined)
-    return Quality(found + heads, counts, blocks(examined, loops, num_starts=num_starts))
+    return Quality(found + heads, counts, stretches(examined, loops, num_starts=num_starts))
 
 
-def blocks(examined: Examination, loops: Sequence[OpenLoop], *, num_starts: int) -> Sums:
-    """Return the sums over blocks of the recording: of its frames, and of the open loop with the shortest context."""
+def stretches(examined: Examination, loops: Sequence[OpenLoop], *, num_starts: int) -> Sums:
+    """Return the sums over stretches of the recording: of its frames, and of the open loop with the shortest context."""
     recorded = examined.recorded
-    num = num_blocks(recorded, num_starts=num_starts)
-    found = frame_blocks(recorded, examined.per_frame, num=num)
+    num = num_stretches(recorded, num_starts=num_starts)
+    found = frame_stretches(recorded, examined.per_frame, num=num)
     found["num_episodes"] = np.array([num_episodes(recorded)])
     for loop in loops[:1]:
         shown = {mode: tables for mode, tables in loop.by_mode.items() if mode in SHOWN}
-        found |= open_loop_blocks(recorded, loop.cut, shown, loop.weights, num=num)
+        found |= open_loop_stretches(recorded, loop.cut, shown, loop.weights, num=num)
         found["context"] = np.array([loop.cut.context])
     return found
 

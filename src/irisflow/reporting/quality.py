@@ -24,11 +24,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Interval:
-    """95 % intervals of a number at some horizons, None where there is none, and how many blocks say anything there."""
+    """95 % intervals of a number at some horizons, None where there is none, and how many stretches say anything there."""
 
     low: list[float | None]
     high: list[float | None]
-    num_blocks: list[int]
+    num_stretches: list[int]
     num_seeds: int
     num_episodes: int
 
@@ -36,12 +36,12 @@ class Interval:
     def cells(self) -> list[dict[str, float | int | None]]:
         """What a CSV file says at each horizon."""
         return [
-            {"low": low, "high": high, "num_seeds": self.num_seeds, "num_blocks": num_blocks}
-            for low, high, num_blocks in zip(self.low, self.high, self.num_blocks, strict=True)
+            {"low": low, "high": high, "num_seeds": self.num_seeds, "num_stretches": num_stretches}
+            for low, high, num_stretches in zip(self.low, self.high, self.num_stretches, strict=True)
         ]
 
 
-NO_INTERVAL: dict[str, float | int | None] = dict.fromkeys(("low", "high", "num_seeds", "num_blocks"))
+NO_INTERVAL: dict[str, float | int | None] = dict.fromkeys(("low", "high", "num_seeds", "num_stretches"))
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,10 @@ class Quality:
         found = self.intervals.get((variant, tuple(games), step, metric, mode))
         if found is None or (mode and found["context"] != self.context) or max(horizons) > len(found["low"]):
             return None
-        low, high, num_blocks = (
-            [found[key][h - 1] for h in horizons] for key in ("low", "high", "num_blocks")
+        low, high, num_stretches = (
+            [found[key][h - 1] for h in horizons] for key in ("low", "high", "num_stretches")
         )
-        return Interval(low, high, num_blocks, found["num_seeds"], found["num_episodes"])
+        return Interval(low, high, num_stretches, found["num_seeds"], found["num_episodes"])
 
     def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
         """Return a metric over the horizon: `horizon` and `mean`, and of a single game `least` and `greatest`."""
@@ -191,16 +191,18 @@ def after(step: int) -> str:
 
 
 def interval_note(found: Sequence[Interval], place: Place) -> str:
-    """Return what intervals are over, for a caption: `95 % interval over 3 seeds and 32 blocks of the recording (...)`."""
+    """Return what intervals are over, for a caption: `95 % interval over 3 seeds and ...`."""
     told = [each for each in found if any(low is not None for low in each.low)]
     if not told:
-        return "no interval (less than two blocks of the recording, or measured by an older version)"
-    seeds, blocks, episodes = (
+        return "no interval (less than two stretches of the recording, or measured by an older version)"
+    seeds, stretches, episodes = (
         _range(numbers)
-        for numbers in zip(*((i.num_seeds, max(i.num_blocks), i.num_episodes) for i in told), strict=True)
+        for numbers in zip(*((i.num_seeds, max(i.num_stretches), i.num_episodes) for i in told), strict=True)
     )
     recording = "the recording" if len(place.games) == 1 else "each game's recording"
-    over = f"{blocks} blocks of {recording} ({'1 episode' if episodes == '1' else f'{episodes} episodes'})"
+    over = (
+        f"{stretches} stretches of {recording} ({'1 episode' if episodes == '1' else f'{episodes} episodes'})"
+    )
     if all(each.num_seeds == 1 for each in told):
         runs = "one run" if len(place.games) == 1 else "one run a game"
         return f"95 % interval over {over} of {runs}: it says nothing about other seeds"

@@ -154,7 +154,7 @@ def _over_training(
 def _interval_cells(found: Interval | None) -> Row:
     """Return what a CSV file says of an interval; the number of seeds is that of the mean."""
     cells = found.cells[0] if found else NO_INTERVAL
-    return {key: cells[key] for key in ("low", "high", "num_blocks")}
+    return {key: cells[key] for key in ("low", "high", "num_stretches")}
 
 
 def _tokenizer_row(

@@ -33,7 +33,7 @@ def run(request: StudyRequest) -> None:
     described = describe(study)
     with _process_beside() as beside:  # of a large study the measurements are millions of rows
         measured = beside.submit(read_told, records.measurements)
-        intervals = beside.submit(read_intervals, described, records.block_files)
+        intervals = beside.submit(read_intervals, described, records.stretch_files)
         scores, random_play = read_scores(agents), read_scores(played)
         summary = summarise(
             described,

@@ -72,7 +72,7 @@ def run(request: RunRequest) -> None:
     files = {
         "world_model.csv": to_csv([variant, request.game, request.seed], qualities).encode(),
         "confusion.json": json_bytes(counts),
-        "blocks.safetensors": save_arrays({**qualities[last].blocks, "env_step": np.array([last])}),
+        "stretches.safetensors": save_arrays({**qualities[last].stretches, "env_step": np.array([last])}),
         "film.safetensors": save_arrays(films),
         "params.yaml": params.to_yaml(settings).encode(),
         "cost.json": json_bytes(cost.record(env_steps=num_steps, device=str(models.device))),

@@ -51,7 +51,7 @@ class Comparison:
             world_model=self.records.world_model,
             from_elsewhere=self.means,
             confusions=self.records.each("confusions"),
-            intervals=interval_records(self.study, self.records.each("blocks")),
+            intervals=interval_records(self.study, self.records.each("stretches")),
             remarks=self.remarks,
         )
 

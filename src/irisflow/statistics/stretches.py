@@ -1,4 +1,4 @@
-"""What intervals of the world models' measurements are made of: sums over blocks of the recording, read and checked.
+"""What intervals of the world models' measurements are made of: sums over stretches of the recording, read and checked.
 
 docs/dataset-format.md describes the file.
 """
@@ -21,8 +21,8 @@ Key = tuple[str, str]  # metric and mode, which is empty for a frame by itself
 
 
 @dataclass(frozen=True, eq=False)
-class RunBlocks:
-    """The sums of one run's last weights: by metric and mode, and what they weigh by metric, (blocks, horizon) each.
+class RunStretches:
+    """The sums of one run's last weights: by metric and mode, and what they weigh by metric, (stretches, horizon) each.
 
     Frames by themselves have a horizon of 1. `context` is None where nothing was predicted.
     """
@@ -30,16 +30,16 @@ class RunBlocks:
     env_step: int
     num_episodes: int
     context: int | None
-    sums: Mapping[Key, Float[np.ndarray, "blocks horizon"]]
-    weights: Mapping[str, Float[np.ndarray, "blocks horizon"]]
+    sums: Mapping[Key, Float[np.ndarray, "stretches horizon"]]
+    weights: Mapping[str, Float[np.ndarray, "stretches horizon"]]
 
     @property
-    def num_blocks(self) -> int:
-        """How many blocks the recording was cut into."""
+    def num_stretches(self) -> int:
+        """How many stretches the recording was cut into."""
         return len(next(iter(self.weights.values())))
 
 
-def read_blocks(path: Path) -> RunBlocks:
+def read_stretches(path: Path) -> RunStretches:
     """Return what a file holds. Raises DataError, one line with file, tensor, what was found and what is allowed."""
     try:
         tensors = load(path.read_bytes())
@@ -63,9 +63,9 @@ def read_blocks(path: Path) -> RunBlocks:
         if (weight < 0).any():
             raise _error(path, f"{WEIGHT}{metric}", f"{weight.min():g}", "0 or more")
     if len(lengths := {len(weight) for weight in weighed.values()}) != 1:
-        found = f"{sorted(lengths)} blocks" if lengths else "no weights"
-        raise _error(path, f"{WEIGHT}...", found, "the same number of blocks for all")
-    return RunBlocks(counts["env_step"], counts["num_episodes"], counts.get("context"), sums, weighed)
+        found = f"{sorted(lengths)} stretches" if lengths else "no weights"
+        raise _error(path, f"{WEIGHT}...", found, "the same number of stretches for all")
+    return RunStretches(counts["env_step"], counts["num_episodes"], counts.get("context"), sums, weighed)
 
 
 def _count(path: Path, name: str, tensors: Mapping[str, np.ndarray]) -> int:
@@ -77,10 +77,10 @@ def _count(path: Path, name: str, tensors: Mapping[str, np.ndarray]) -> int:
 
 def _table(
     path: Path, name: str, tensors: Mapping[str, np.ndarray], shape: tuple[int, ...]
-) -> Float[np.ndarray, "blocks horizon"]:
+) -> Float[np.ndarray, "stretches horizon"]:
     found = tensors[name]
     if found.dtype != np.float32 or found.shape != shape or len(shape) not in (1, 2) or not found.size:
-        raise _error(path, name, _told(found), "float32 (blocks) or (blocks, horizon), as its weights")
+        raise _error(path, name, _told(found), "float32 (stretches) or (stretches, horizon), as its weights")
     if not np.isfinite(found).all():
         raise _error(path, name, "a number that is not finite", "finite numbers")
     return found.reshape(len(found), -1)
