@@ -139,6 +139,8 @@ class Quality:
         low, high, num_stretches = (
             [found[key][h - 1] for h in horizons] for key in ("low", "high", "num_stretches")
         )
+        if all(end is None for end in low):
+            return None
         return Interval(low, high, num_stretches, found["num_seeds"], found["num_episodes"])
 
     def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
@@ -192,18 +194,17 @@ def after(step: int) -> str:
 
 def interval_note(found: Sequence[Interval], place: Place) -> str:
     """Return what intervals are over, for a caption: `95 % interval over 3 seeds and ...`."""
-    told = [each for each in found if any(low is not None for low in each.low)]
-    if not told:
+    if not found:
         return "no interval (less than two stretches of the recording, or measured by an older version)"
     seeds, stretches, episodes = (
         _range(numbers)
-        for numbers in zip(*((i.num_seeds, max(i.num_stretches), i.num_episodes) for i in told), strict=True)
+        for numbers in zip(*((i.num_seeds, max(i.num_stretches), i.num_episodes) for i in found), strict=True)
     )
     recording = "the recording" if len(place.games) == 1 else "each game's recording"
     over = (
         f"{stretches} stretches of {recording} ({'1 episode' if episodes == '1' else f'{episodes} episodes'})"
     )
-    if all(each.num_seeds == 1 for each in told):
+    if all(each.num_seeds == 1 for each in found):
         runs = "one run" if len(place.games) == 1 else "one run a game"
         return f"95 % interval over {over} of {runs}: it says nothing about other seeds"
     games = "" if len(place.games) == 1 else ", games fixed"

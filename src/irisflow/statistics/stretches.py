@@ -45,27 +45,44 @@ def read_stretches(path: Path) -> RunStretches:
         tensors = load(path.read_bytes())
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}). {MEND}") from None
+    return stretches_in(tensors, path)
+
+
+def stretches_in(tensors: Mapping[str, np.ndarray], path: Path) -> RunStretches:
+    """Return what the tensors of a file hold. Raises DataError as `read_stretches` does."""
     counts = {name: _count(path, name, tensors) for name in COUNTS if name in tensors or name != "context"}
-    weights = {name.removeprefix(WEIGHT): name for name in tensors if name.startswith(WEIGHT)}
+    weights = _weights(path, tensors)
     sums: dict[Key, np.ndarray] = {}
-    for name in sorted(tensors):
+    for name in sorted(set(tensors) - set(COUNTS)):
         if name.startswith(SUM):
             metric, _, mode = name.removeprefix(SUM).partition("/")
             if metric not in weights:
                 raise _error(path, f"{WEIGHT}{metric}", "nothing", f"the weights of {name}")
             if mode and "context" not in counts:
                 raise _error(path, "context", "nothing", f"the context of {name}")
-            sums[metric, mode] = _table(path, name, tensors, tensors[weights[metric]].shape)
-        elif name not in COUNTS and not name.startswith(WEIGHT):
+            sums[metric, mode] = _table(path, name, tensors, tensors[f"{WEIGHT}{metric}"].shape)
+        elif not name.startswith(WEIGHT):
             raise _error(path, name, "this name", f"{', '.join(COUNTS)}, {SUM}..., {WEIGHT}...")
-    weighed = {metric: _table(path, name, tensors, tensors[name].shape) for metric, name in weights.items()}
-    for metric, weight in weighed.items():
+    return RunStretches(counts["env_step"], counts["num_episodes"], counts.get("context"), sums, weights)
+
+
+def _weights(
+    path: Path, tensors: Mapping[str, np.ndarray]
+) -> dict[str, Float[np.ndarray, "stretches horizon"]]:
+    """Return the weights by metric."""
+    found = {
+        name.removeprefix(WEIGHT): _table(path, name, tensors, tensors[name].shape)
+        for name in sorted(tensors)
+        if name.startswith(WEIGHT)
+    }
+    for metric, weight in found.items():
         if (weight < 0).any():
             raise _error(path, f"{WEIGHT}{metric}", f"{weight.min():g}", "0 or more")
-    if len(lengths := {len(weight) for weight in weighed.values()}) != 1:
-        found = f"{sorted(lengths)} stretches" if lengths else "no weights"
-        raise _error(path, f"{WEIGHT}...", found, "the same number of stretches for all")
-    return RunStretches(counts["env_step"], counts["num_episodes"], counts.get("context"), sums, weighed)
+    lengths = sorted({len(weight) for weight in found.values()})
+    if len(lengths) != 1:
+        told = f"{lengths} stretches" if lengths else "no weights"
+        raise _error(path, f"{WEIGHT}...", told, "the same number of stretches for all")
+    return found
 
 
 def _count(path: Path, name: str, tensors: Mapping[str, np.ndarray]) -> int:
