@@ -44,14 +44,15 @@ def draw_dynamics(
             axes.grid(visible=True)
         panels[0].set_ylabel(broken(name, LONGEST_LABEL))
     figure.supxlabel("frames ahead", fontsize=7.5)
-    legend(figure, {}, extra=_dynamics_legend(quality))
+    bands = _bands(quality, place, names)
+    legend(figure, {}, extra=_dynamics_legend(quality, has_bands=bool(bands)))
     earlier = sorted({step for name in names for step in quality.steps(name, place)[:-1]})
     paler = (
         f" Paler: its weights after {listed([steps_text(step) for step in earlier])} steps."
         if earlier
         else ""
     )
-    band = f" Band: {interval_note(_bands(quality, place, names), place)}."
+    band = f" Band: {interval_note(bands, place)}."
     caption = (
         f"After {plural(quality.context, 'real frame')} the world model goes on alone with the recorded actions, the"
         f" likeliest token each time (dashed: drawn tokens).{paler}{band} Changed tokens: those"
@@ -137,7 +138,7 @@ def _line(axes: Axes, curve: Record | None, **style: object) -> None:
         axes.plot(curve["horizon"], curve["mean"], **style)  # type: ignore[arg-type]
 
 
-def _dynamics_legend(quality: Quality) -> dict[str, Line2D | Patch]:
+def _dynamics_legend(quality: Quality, *, has_bands: bool) -> dict[str, Line2D | Patch]:
     handles: dict[str, Line2D | Patch] = {
         "finished agent, likeliest tokens": Line2D(
             [], [], color=PALE, linewidth=1.8, marker="o", markersize=3.5
@@ -146,6 +147,8 @@ def _dynamics_legend(quality: Quality) -> dict[str, Line2D | Patch]:
     }
     if any(len(quality.steps(name, place)) > 1 for name in quality.variants for place in quality.places):
         handles["earlier weights"] = Line2D([], [], color=PALE, linewidth=1.0, alpha=0.6)
+    if has_bands:
+        handles["95 % interval"] = Patch(color=PALE, alpha=0.4, linewidth=0)
     references = {
         label: Line2D([], [], color=INK, linewidth=0.9, linestyle=s) for label, s in REFERENCES.values()
     }

@@ -195,7 +195,7 @@ def after(step: int) -> str:
 def interval_note(found: Sequence[Interval], place: Place) -> str:
     """Return what intervals are over, for a caption: `95 % interval over 3 seeds and ...`."""
     if not found:
-        return "no interval (less than two stretches of the recording, or measured by an older version)"
+        return "no interval (fewer than two stretches of the recording, or measured by an older version)"
     seeds, stretches, episodes = (
         _range(numbers)
         for numbers in zip(*((i.num_seeds, max(i.num_stretches), i.num_episodes) for i in found), strict=True)

@@ -42,8 +42,9 @@ def _tokenizer_table(summary: Summary, quality: Quality) -> Block:
         if name in quality.measured(place)
         and (interval := quality.interval(name, place, "psnr", quality.steps(name, place)[-1]))
     ]
+    note = interval_note(found, quality.places[0])
     caption = (
-        f"First weights → finished agent, mean over seeds [{interval_note(found, quality.places[0])}]."
+        f"First weights → finished agent, mean over seeds. {'In brackets:' if found else 'There is'} {note}."
         " LPIPS: the published one, less is better, of at most 64"
         f" reconstructions. Small objects: how many the held-out frames have; {DASH}: none."
     )

@@ -41,7 +41,7 @@ def read_intervals(study: StudyDescription, files: Mapping[Run, Path]) -> list[R
 def interval_records(study: StudyDescription, stretches: Mapping[Run, RunStretches]) -> list[Record]:
     """Return a record for each variant, metric and mode, of each game and of the mean over all games that variants share.
 
-    `games` has the games, `low`, `high` and `num_stretches` a value for each horizon: None where less than two stretches
+    `games` has the games, `low`, `high` and `num_stretches` a value for each horizon: None where fewer than two stretches
     say anything. Of several games `num_stretches` and `num_episodes` are those of the game that has least. There is none
     where the runs of a game were not measured alike, or after different numbers of steps.
     """
