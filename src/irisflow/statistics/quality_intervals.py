@@ -41,16 +41,17 @@ def read_intervals(study: StudyDescription, files: Mapping[Run, Path]) -> list[R
 def interval_records(study: StudyDescription, stretches: Mapping[Run, RunStretches]) -> list[Record]:
     """Return a record for each variant, metric and mode, of each game and of the mean over all games that variants share.
 
-    `games` has the games, `low`, `high` and `num_stretches` a value for each horizon: None where fewer than two stretches
-    say anything. Of several games `num_stretches` and `num_episodes` are those of the game that has least. There is none
-    where the runs of a game were not measured alike, or after different numbers of steps.
+    Variants are in the order of their names, whichever is the baseline. `games` has the games, `low`, `high` and
+    `num_stretches` a value for each horizon: None where fewer than two stretches say anything. Of several games
+    `num_stretches` and `num_episodes` are those of the game that has least. There is none where the runs of a game were
+    not measured alike, or after different numbers of steps.
     """
     names = [variant.name for variant in study.ordered_variants]
     cells = {(run.variant, run.game) for run in stretches}
     shared = shared_games(
         study.games, [name for name in names if any(name == own for own, _ in cells)], cells
     )
-    return [record for name in names for record in _of_variant(study, name, stretches, shared)]
+    return [record for name in sorted(names) for record in _of_variant(study, name, stretches, shared)]
 
 
 def shared_games(
