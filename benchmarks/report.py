@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reporting"))
 import synthetic
+from safetensors.numpy import save as save_arrays
 
 from irisflow import games, identity, params, paths
 from irisflow.progress import progress
@@ -95,6 +96,7 @@ def write_results(study: Study) -> None:
     described = aggregate.describe(study)
     metrics, timings = synthetic.metrics_of(described), synthetic.timings_of(described)
     confusions = synthetic.confusions_of(described)
+    stretches = synthetic.stretches_of(described)
     costs = {(each["stage"], each["run_id"]): each for each in synthetic.costs_of(described)}
     provenance = synthetic.provenance_of(described)[0]
     episodes = by_run(synthetic.episodes_of(described))
@@ -123,6 +125,7 @@ def write_results(study: Study) -> None:
             of_world_model = {
                 "world_model.csv": "\n".join([HEADER, *map(row, measured[run]), ""]).encode(),
                 "confusion.json": json_bytes(confusions[run]),
+                "stretches.safetensors": save_arrays(stretches[run]),
                 "film.safetensors": films[first].read_bytes(),
                 **records({**cost["evaluate"], "stage": "measure_world_model"}, provenance),
             }

@@ -120,7 +120,13 @@ AGENT_FILES = (
 )
 SCORES_FILES = ("scores.csv", *_RECORDS)
 HELD_OUT_FILES = (EPISODES, *_RECORDS)
-WORLD_MODEL_QUALITY_FILES = ("world_model.csv", "confusion.json", "film.safetensors", *_RECORDS)
+WORLD_MODEL_QUALITY_FILES = (
+    "world_model.csv",
+    "confusion.json",
+    "stretches.safetensors",
+    "film.safetensors",
+    *_RECORDS,
+)
 REPORT_FILES = (
     "summary.pdf",
     "summary.html",

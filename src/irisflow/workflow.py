@@ -13,6 +13,12 @@ from irisflow.study import Study
 
 CONFIG_KEYS = {"study": str, "scale": str, "games": list, "seeds": list, "overrides": list}
 
+MEASURED = (
+    "world_model.csv",
+    "confusion.json",
+    "stretches.safetensors",
+)  # what is read of a world model's quality
+
 
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise ConfigError for a `--config` key that does not exist or has a wrong type."""
@@ -132,7 +138,7 @@ class StudyPlan:
             paths.agent(*run) / name for run in self.runs for name in ("metrics.jsonl", "timings.jsonl")
         ]
         scores = [file for file in self.scores if file.name == "scores.csv"]
-        measured = [file for file in self.measurements if file.name in ("world_model.csv", "confusion.json")]
+        measured = [file for file in self.measurements if file.name in MEASURED]
         return curves + epochs + scores + measured + kinds
 
     @property

@@ -18,19 +18,19 @@ from irisflow.evaluation.classification import (
     precisions_at_recalls,
     recalls,
 )
+from irisflow.evaluation.codebook import codebook_use, most_frequent
 from irisflow.evaluation.held_out import held_out, segments, spread, windows
 from irisflow.evaluation.image_quality import psnr, ssim
 from irisflow.evaluation.open_loop import imagined
 from irisflow.evaluation.world_model_quality import (
     Examination,
     Measurement,
-    codebook_use,
     end_quality,
     examine,
     film,
     head_quality,
     measure,
-    most_frequent,
+    open_loop,
     open_loop_quality,
     tokenizer_quality,
     yardsticks,
@@ -52,10 +52,10 @@ def before(tiny: TinyCatch, tokenizer: Tokenizer, world_model: WorldModel) -> Ex
     )
 
 
-def open_loop(examined: Examination, *, context: int = 1, num_starts: int = 48) -> list[Measurement]:
-    return open_loop_quality(
-        examined, context=context, num_starts=num_starts, num_samples=2, generator=generator()
-    )
+def ahead(examined: Examination, *, context: int = 1, num_starts: int = 48) -> list[Measurement]:
+    loop = open_loop(examined, context=context, num_starts=num_starts, num_samples=2, generator=generator())
+    assert loop is not None
+    return open_loop_quality(loop)
 
 
 def generator() -> torch.Generator:
@@ -238,12 +238,45 @@ def test_a_time_limit_is_an_end_only_where_training_counts_it_as_one(tiny: TinyC
 def test_all_measurements_are_finite_counted_and_repeatable(examined: Examination) -> None:
     sizes = {"context": 3, "num_starts": 4, "num_samples": 2}
     quality = measure(examined, **sizes, generator=generator())
-    assert quality == measure(examined, **sizes, generator=generator())
+    again = measure(examined, **sizes, generator=generator())
+    assert (quality.measurements, quality.confusion) == (again.measurements, again.confusion)
+    assert {name: array.tobytes() for name, array in quality.stretches.items()} == {
+        name: array.tobytes() for name, array in again.stretches.items()
+    }
     assert all(np.isfinite(each.value) and each.n > 0 for each in quality.measurements)
     names = [(m.metric, m.mode, m.context, m.horizon, m.of_class) for m in quality.measurements]
     assert len(set(names)) == len(names)
     assert {context for _, _, context, _, _ in names} == {None, 1, 3}
     assert sum(map(sum, quality.confusion["reward"])) == len(examined.recorded)
+
+
+def test_sums_over_stretches_give_the_means_that_are_measured(examined: Examination) -> None:
+    quality = measure(examined, context=3, num_starts=20, num_samples=2, generator=generator())
+    stretches = quality.stretches
+    measured = {(each.metric, each.mode): [] for each in quality.measurements if each.context in (None, 1)}
+    for each in quality.measurements:
+        if each.context in (None, 1):
+            measured[each.metric, each.mode].append((each.value, each.n))
+    sums = {name.removeprefix("sum/"): sums for name, sums in stretches.items() if name.startswith("sum/")}
+    assert {"psnr", "ssim", "open_ssim/ceiling", "reward_error/sampled"} <= set(sums) and len(sums) == 23
+    for name, table in sums.items():
+        metric, _, mode = name.partition("/")
+        weight = stretches[f"weight/{metric}"]
+        assert len(table) == 20 and weight.shape == table.shape, "a stretch a start"
+        means, counts = np.atleast_1d(table.sum(axis=0)), np.atleast_1d(weight.sum(axis=0))
+        found = [(total / n, n) for total, n in zip(means, counts, strict=True) if n]
+        assert found == [pytest.approx(pair, rel=1e-5) for pair in measured[metric, mode]], name
+    assert stretches["num_episodes"] == [len(examined.recorded) // 9] and stretches["context"] == [1]
+
+
+def test_a_start_counts_in_the_stretch_of_the_recording_in_which_it_lies(examined: Examination) -> None:
+    many = measure(examined, context=1, num_starts=96, num_samples=1, generator=generator()).stretches
+    assert many["weight/psnr"].tolist() == many["weight/ssim"].tolist()
+    assert len(many["weight/psnr"]) == 32 and np.ptp(many["weight/psnr"]) <= 1, "stretches are equally long"
+    cut = segments(examined.recorded, context=1, length=WINDOW, num_starts=96)
+    assert cut is not None
+    expected = np.bincount(cut.steps[:, 0].numpy() * 32 // len(examined.recorded), minlength=32)
+    assert many["weight/open_psnr"][:, 0].tolist() == expected.tolist()
 
 
 def test_a_trained_tokenizer_is_better_than_a_fresh_one(tiny: TinyCatch, examined: Examination) -> None:
@@ -270,7 +303,7 @@ def test_a_collapsed_codebook_lowers_perplexity_usage_and_psnr(
 
 def test_a_trained_world_model_is_better_than_a_fresh_one(tiny: TinyCatch, examined: Examination) -> None:
     fresh, trained = (
-        open_loop(each) for each in (before(tiny, tiny.tokenizer, tiny.fresh_world_model), examined)
+        ahead(each) for each in (before(tiny, tiny.tokenizer, tiny.fresh_world_model), examined)
     )
     for mode in ("greedy", "sampled", "best_of_k", "teacher_forced"):
         for metric in ("token_accuracy", "changed_token_accuracy", "open_psnr", "open_ssim"):
@@ -278,7 +311,7 @@ def test_a_trained_world_model_is_better_than_a_fresh_one(tiny: TinyCatch, exami
 
 
 def test_copying_the_last_frame_loses_on_changed_tokens(examined: Examination) -> None:
-    found = open_loop(examined)
+    found = ahead(examined)
     assert set(values(found, "changed_token_accuracy", "copy_last")) == {0}
     assert min(values(found, "changed_token_accuracy", "greedy")) > 0.1
     assert np.mean(values(found, "token_accuracy", "copy_last")) > 0.3, "plain accuracy flatters it"
@@ -287,7 +320,7 @@ def test_copying_the_last_frame_loses_on_changed_tokens(examined: Examination) -
 def test_other_actions_worsen_every_forecast(examined: Examination) -> None:
     shuffled = examined.recorded.actions[torch.randperm(len(examined.recorded), generator=generator())]
     confused = replace(examined, recorded=replace(examined.recorded, actions=shuffled))
-    right, wrong = (open_loop(each, num_starts=96) for each in (examined, confused))
+    right, wrong = (ahead(each, num_starts=96) for each in (examined, confused))
     for metric in ("token_accuracy", "changed_token_accuracy", "open_psnr"):
         for mode in ("greedy", "teacher_forced"):
             assert np.mean(values(right, metric, mode)) > np.mean(values(wrong, metric, mode)), (metric, mode)
@@ -295,7 +328,7 @@ def test_other_actions_worsen_every_forecast(examined: Examination) -> None:
 
 
 def test_no_forecast_beats_what_it_is_bounded_by(examined: Examination) -> None:
-    found = open_loop(examined, context=2)
+    found = ahead(examined, context=2)
     for metric in ("open_psnr", "open_ssim"):
         ceiling = np.mean(values(found, metric, "ceiling"))
         for mode in ("greedy", "sampled", "copy_last_tokens"):
@@ -323,7 +356,7 @@ def test_rewards_shown_upside_down_are_told_wrongly(examined: Examination) -> No
     turned = replace(examined, recorded=replace(examined.recorded, signs=-examined.recorded.signs))
     right, wrong = (head_quality(each)[0] for each in (examined, turned))
     assert values(wrong, "reward_macro_f1")[0] < values(right, "reward_macro_f1")[0]
-    right, wrong = (open_loop(each) for each in (examined, turned))
+    right, wrong = (ahead(each) for each in (examined, turned))
     assert np.mean(values(wrong, "reward_error", "greedy")) > np.mean(values(right, "reward_error", "greedy"))
 
 

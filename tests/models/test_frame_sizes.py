@@ -9,7 +9,13 @@ from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.behaviour.imagination import imagine
 from irisflow.data.collect import RandomPolicy, record_episodes
 from irisflow.envs.toy import Catch
-from irisflow.evaluation.world_model_quality import examine, open_loop_quality, tokenizer_quality, yardsticks
+from irisflow.evaluation.world_model_quality import (
+    examine,
+    open_loop,
+    open_loop_quality,
+    tokenizer_quality,
+    yardsticks,
+)
 from irisflow.records import Batch
 from irisflow.training.losses import encoded
 
@@ -61,10 +67,11 @@ def test_open_loop_forecasts_of_longer_frames_are_measured(variant: str) -> None
     settings = {"window": 4, "time_limit_is_end": True, "device": torch.device("cpu")}
     held_to = yardsticks(episodes, device=settings["device"])
     examined = examine(agent.tokenizer, agent.world_model, episodes, held_to, **settings)
-    found = open_loop_quality(
+    loop = open_loop(
         examined, context=2, num_starts=2, num_samples=1, generator=torch.Generator().manual_seed(0)
     )
-    errors = {each.horizon: each.value for each in found if each.metric == "open_psnr"}
+    assert loop is not None
+    errors = {each.horizon: each.value for each in open_loop_quality(loop) if each.metric == "open_psnr"}
     assert sorted(errors) == [1, 2]
     assert all(np.isfinite(value) for value in errors.values())
     assert all(np.isfinite(each.value) for each in tokenizer_quality(examined))

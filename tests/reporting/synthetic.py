@@ -320,6 +320,16 @@ def write_reconstructions(
     return paths
 
 
+WEIGHED = (
+    "psnr",
+    "ssim",
+    "token_accuracy",
+    "changed_token_accuracy",
+    "open_psnr",
+    "open_ssim",
+    "reward_error",
+)
+SHOWN = ("", "greedy", "sampled", "teacher_forced", "copy_last", "ceiling")
 SNAPSHOTS = (0, 25_000, 50_000, 100_000)
 CONTEXTS = {1: 19, 5: 15}
 
@@ -369,6 +379,43 @@ def _measured(rng: np.random.Generator, step: int, talent: float) -> list[tuple[
                 for metric, mode, value in _ahead(skill, level, horizon)
             ]
     return rows
+
+
+def stretches_of(
+    description: StudyDescription, *, num_stretches: int = 32, num_episodes: int = 9
+) -> dict[Run, dict[str, np.ndarray]]:
+    """Return what the stretches files of all runs hold: sums that scatter around the finished agents' measurements."""
+    return {
+        Run(name, game, seed): _stretches(
+            np.random.default_rng([seed, SNAPSHOTS[-1], *f"{name}/{game}".encode()]),
+            1 - 0.25 * index,
+            num_stretches,
+            num_episodes,
+        )
+        for index, name in enumerate(description.variant_names)
+        for game in description.games
+        for seed in description.seeds
+    }
+
+
+def _stretches(
+    rng: np.random.Generator, talent: float, num_stretches: int, num_episodes: int
+) -> dict[str, np.ndarray]:
+    """Return the sums of a run: the same generator as for its measurements gives means that are theirs."""
+    rows = _measured(rng, SNAPSHOTS[-1], talent)
+    counts = {"env_step": SNAPSHOTS[-1], "num_episodes": num_episodes, "context": 1}
+    found = {name: np.array([value]) for name, value in counts.items()}
+    means: dict[str, list[float]] = {}
+    for metric, mode, context, _, of_class, value, _ in rows:
+        if of_class is None and metric in WEIGHED and context in (None, 1) and mode in SHOWN:
+            means.setdefault(f"{metric}/{mode}".strip("/"), []).append(value)
+    for name, values in means.items():
+        weight = np.full(num_stretches if "/" not in name else (num_stretches, len(values)), 20.0, np.float32)
+        noise = rng.normal(0, 0.1, weight.shape)
+        scatter = 1 + noise - noise.mean(axis=0)
+        found[f"sum/{name}"] = (weight * np.array(values) * scatter).astype(np.float32)
+        found[f"weight/{name.partition('/')[0]}"] = weight
+    return found
 
 
 def _ends(skill: float) -> Iterator[tuple[str, int | None, float, int]]:

@@ -14,13 +14,17 @@ from safetensors.numpy import save_file
 from irisflow.errors import DataError
 from irisflow.reporting import quality_findings
 from irisflow.reporting.document import build_report
+from irisflow.reporting.drawing import save
 from irisflow.reporting.films import Film, film_picture, read_films, times_shown
 from irisflow.reporting.held_out import first_seeds, held_out_frames, worst_and_middle
+from irisflow.reporting.interactive import interactive_svg
 from irisflow.reporting.quality import Quality, quality_of
 from irisflow.reporting.quality_figures import draw_quality
 from irisflow.reporting.quality_tables import quality_tables
-from irisflow.reporting.style import DASH, Summary
+from irisflow.reporting.style import DASH, Summary, looks
+from irisflow.statistics.quality_intervals import interval_records
 from irisflow.statistics.scores import Run
+from irisflow.statistics.stretches import stretches_in
 from irisflow.statistics.study import StudyDescription
 from irisflow.statistics.summary import summarise
 from irisflow.statistics.world_model import (
@@ -57,6 +61,23 @@ def summary_of(rows: list[Measured], study: StudyDescription = STUDY) -> Summary
     """Return a summary with these rows."""
     episodes = synthetic.episodes_of(study, num_evaluations=1)
     return summarise(replace(study, bootstrap_reps=1), episodes, [], [], [], world_model=table(rows))
+
+
+def with_intervals(study: StudyDescription, *, num_stretches: int = 8, num_episodes: int = 3) -> Summary:
+    """Return a summary of a synthetic study whose runs have sums over stretches."""
+    found = {
+        run: stretches_in(tensors, Path("made up"))
+        for run, tensors in synthetic.stretches_of(
+            study, num_stretches=num_stretches, num_episodes=num_episodes
+        ).items()
+    }
+    several = replace(study, bootstrap_reps=100)
+    episodes = synthetic.episodes_of(study, num_evaluations=1)
+    rows = table(synthetic.world_model_of(study))
+    intervals = interval_records(several, found)
+    return summarise(
+        replace(study, bootstrap_reps=1), episodes, [], [], [], world_model=rows, intervals=intervals
+    )
 
 
 def quality(rows: list[Measured]) -> Quality:
@@ -214,6 +235,59 @@ def test_a_figures_rows_are_the_summarys_numbers_and_a_variant_without_measureme
         if kind == ("Breakout", "open_psnr", 1) and record["mode"] == "greedy":
             for horizon, mean in zip(record["horizon"], record["mean"], strict=True):
                 assert drawn[record["variant"], record["env_step"], "greedy", horizon] == mean
+
+
+def test_a_band_its_table_and_its_point_have_the_summarys_interval(tmp_path: Path) -> None:
+    study = replace(STUDY, games=("Pong",), variants=STUDY.variants[:1])
+    summary = with_intervals(study)
+    told = {
+        (each["metric"], each["mode"], horizon): (low, high, 3, num)
+        for each in summary["world_model"]["intervals"]
+        for horizon, (low, high, num) in enumerate(
+            zip(each["low"], each["high"], each["num_stretches"], strict=True), start=1
+        )
+    }
+    drawn = {drawing.identifier: drawing for drawing in draw_quality(summary)}["F14"]
+    cells = ("low", "high", "num_seeds", "num_stretches")
+    rows = {
+        (row["env_step"], row["metric"], row["mode"], row["horizon"]): tuple(row[cell] for cell in cells)
+        for row in drawn.rows
+    }
+    assert {row[1:]: rows[row] for row in rows if row[0] == 100_000} == {
+        key: told[key] for key in told if key[1] and key[0] != "reward_error"
+    }
+    assert {rows[row] for row in rows if row[0] < 100_000} == {(None,) * 4}, "earlier weights have none"
+    assert "Band: 95 % interval over 3 seeds and 8 stretches of the recording (3 episodes)." in drawn.caption
+    assert all(len(axes.collections) == 1 for axes in drawn.figure.axes), "a band a panel"
+    save(drawn, tmp_path)
+    page = interactive_svg(drawn, (tmp_path / "F14.svg").read_text(), looks(summary))
+    low, high, *_ = told["open_psnr", "greedy", 1]
+    assert f" at 1 [{low:.4g}, {high:.4g}]</title>" in page
+    titles = [column["title"] for column in quality_tables(summary)[0]["columns"]]
+    (cells_of,) = quality_tables(summary)[0]["rows"]
+    low, high, *_ = told["psnr", "", 1]
+    assert cells_of[titles.index("PSNR,\ndB")].endswith(f" [{low:.1f}, {high:.1f}]")
+
+
+def test_a_caption_says_what_an_interval_is_over() -> None:
+    one_seed = replace(STUDY, games=("Pong",), seeds=(0,))
+    alone = draw_quality(with_intervals(one_seed, num_stretches=4, num_episodes=1))[1].caption
+    assert (
+        "Band: 95 % interval over 4 stretches of the recording (1 episode) of one run: it says nothing about other seeds."
+        in alone
+    )
+    nothing = draw_quality(with_intervals(one_seed, num_stretches=1))
+    assert "Band: no interval" in nothing[1].caption and not nothing[1].figure.axes[0].collections
+    games = ("Pong", "Breakout", "Alien", "Hero")
+    several = draw_quality(with_intervals(replace(STUDY, games=games)))[1]
+    assert "8 stretches of each game's recording (3 episodes), games fixed." in several.caption
+    assert all(axes.collections for axes in several.figure.axes)
+
+
+def test_a_study_without_stretches_has_its_means_and_no_band() -> None:
+    drawings = draw_quality(summary_of(synthetic.world_model_of(STUDY)))
+    assert all("no interval" in drawing.caption for drawing in drawings if drawing.identifier[:3] == "F14")
+    assert {row["low"] for drawing in drawings[:2] for row in drawing.rows} == {None}
 
 
 def test_the_codebooks_panel_has_the_summarys_numbers_of_the_finished_weights() -> None:

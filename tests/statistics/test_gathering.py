@@ -1,5 +1,6 @@
 """What is known beside scores, gathered from several sources: named, counted once, and measured alike."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from irisflow.statistics.gathering import changes_of, gathered, written_changes_
 from irisflow.statistics.records import Job, Records, RunRecords, joined
 from irisflow.statistics.scores import Run
 from irisflow.statistics.sources import Source
+from irisflow.statistics.stretches import RunStretches
 from irisflow.statistics.world_model import Measured, table
 
 PONG, ALIEN = Run("iris", "Pong", 0), Run("iris", "Alien", 0)
@@ -92,6 +94,17 @@ def test_of_several_the_first_that_knows_something_of_a_run_tells_it() -> None:
         [{"epoch": 1}], [{"epoch": 1}], None, "episodes", None, Path("episodes/film")
     )
     assert found.world_model["value"].tolist() == [2.0, 2.0]
+
+
+def test_sums_over_stretches_are_those_of_the_measurements_that_are_shown() -> None:
+    sums = RunStretches(100, 1, 1, {}, {})
+    without = records(PONG)
+    with_sums = Records((), {PONG: replace(without.runs[PONG], stretches=sums)}, measured(PONG))
+    scores_only = Records((), {PONG: RunRecords(metrics=[{"epoch": 1}])})
+    assert joined([with_sums, without]).runs[PONG].stretches is sums
+    assert joined([scores_only, with_sums]).runs[PONG].stretches is sums
+    assert joined([without, with_sums]).runs[PONG].stretches is None, "these are of the second's measurements"
+    assert with_sums.measured_of(()).runs[PONG].stretches is None
 
 
 def test_a_shared_job_that_was_done_again_counts_again() -> None:

@@ -4,8 +4,9 @@ All that is compared is fixed by the recording: frames, starts and actions. docs
 means.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from irisflow.evaluation.classification import (
     precisions_at_recalls,
     recalls,
 )
+from irisflow.evaluation.codebook import codebook_use, most_frequent
 from irisflow.evaluation.held_out import (
     FRAMES_AT_ONCE,
     HeldOut,
+    Segments,
     held_out,
     render,
     segments,
@@ -34,6 +37,13 @@ from irisflow.evaluation.image_quality import PSNR_CAP, psnr, ssim
 from irisflow.evaluation.open_loop import Tables, imagined, tables_by_mode, weights
 from irisflow.evaluation.perceptual import MOST_FRAMES, lpips_distances, published_lpips
 from irisflow.evaluation.small_objects import SmallObjects, small_objects
+from irisflow.evaluation.stretches import (
+    Sums,
+    frame_stretches,
+    num_episodes,
+    num_stretches,
+    open_loop_stretches,
+)
 from irisflow.records import Episode
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.world_model.world_model import WorldModel
@@ -46,6 +56,8 @@ PROBABILITY_EDGES = (
     0.3,
 )  # ends are rare: bins as wide as the probabilities in them are large
 SIGNS = range(-1, 2)
+COMPARED = {"psnr": psnr, "ssim": ssim}
+SHOWN = ("greedy", "sampled", "teacher_forced", "copy_last", "ceiling")  # by the report, with intervals
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Quality:
-    """All measurements of one state of the weights, and the counts behind those of rewards and ends."""
+    """All measurements of one state of the weights, and what is behind some of them.
+
+    `confusion` has the counts of rewards and ends, `stretches` the sums that intervals need (docs/dataset-format.md).
+    """
 
     measurements: list[Measurement]
     confusion: dict[str, list[list[int]]]
+    stretches: Sums
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,31 @@ class Examination:
     recorded: HeldOut
     yardsticks: Yardsticks
     window: int
+
+    @cached_property
+    def per_frame(self) -> dict[str, Float[Tensor, " steps"]]:
+        """PSNR, SSIM and, where there is one, LPIPS of each reconstruction; NaN where it was not measured."""
+        recorded = self.recorded
+        pieces = [
+            torch.split(images, FRAMES_AT_ONCE) for images in (recorded.reconstructions, recorded.frames)
+        ]
+        pairs = list(zip(*pieces, strict=True))
+        found = {name: torch.cat([metric(*pair) for pair in pairs]) for name, metric in COMPARED.items()}
+        if self.yardsticks.lpips is not None:
+            some = spread(len(recorded), most=MOST_FRAMES)
+            images = recorded.reconstructions[some], recorded.frames[some]
+            found["lpips"] = torch.full_like(found["psnr"], torch.nan)
+            found["lpips"][some] = lpips_distances(self.yardsticks.lpips, *images).to(found["psnr"])
+        return found
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """What was predicted from some starts: tables by mode and metric, and what each of their entries counts."""
+
+    cut: Segments
+    by_mode: dict[str, Tables]
+    weights: Tables
 
 
 def yardsticks(episodes: Sequence[Episode], *, device: torch.device) -> Yardsticks:
@@ -112,36 +153,49 @@ def measure(
     examined: Examination, *, context: int, num_starts: int, num_samples: int, generator: torch.Generator
 ) -> Quality:
     """Return all measurements. Open loop runs to the end of the window, after 1 and after `context` real frames."""
-    found = tokenizer_quality(examined)
+    found, loops = tokenizer_quality(examined), []
     for num_frames in sorted({1, context}):
-        found += open_loop_quality(
+        loop = open_loop(
             examined,
             context=num_frames,
             num_starts=num_starts,
             num_samples=num_samples,
             generator=generator,
         )
+        if loop is not None:
+            loops.append(loop)
+            found += open_loop_quality(loop)
     heads, counts = head_quality(examined)
-    return Quality(found + heads, counts)
+    return Quality(found + heads, counts, stretches(examined, loops, num_starts=num_starts))
+
+
+def stretches(examined: Examination, loops: Sequence[OpenLoop], *, num_starts: int) -> Sums:
+    """Return the sums over stretches of the recording: of its frames, and of the open loop with the shortest context."""
+    recorded = examined.recorded
+    num = num_stretches(recorded, num_starts=num_starts)
+    found = frame_stretches(recorded, examined.per_frame, num=num)
+    found["num_episodes"] = np.array([num_episodes(recorded)])
+    for loop in loops[:1]:
+        shown = {mode: tables for mode, tables in loop.by_mode.items() if mode in SHOWN}
+        found |= open_loop_stretches(recorded, loop.cut, shown, loop.weights, num=num)
+        found["context"] = np.array([loop.cut.context])
+    return found
 
 
 def tokenizer_quality(examined: Examination) -> list[Measurement]:
     """Return how well frames are reconstructed, and how much of the codebook is in use."""
-    recorded = examined.recorded
-    pieces = [torch.split(images, FRAMES_AT_ONCE) for images in (recorded.reconstructions, recorded.frames)]
-    pairs = list(zip(*pieces, strict=True))
-    ratio, similarity = (torch.cat([metric(*pair) for pair in pairs]) for metric in (psnr, ssim))
+    recorded, compared = examined.recorded, examined.per_frame
     perplexity, usage = codebook_use(recorded.tokens, vocab_size=examined.tokenizer.vocab_size)
     n, num_tokens = len(recorded), recorded.tokens.numel()
     return [
-        Measurement("psnr", float(ratio.mean()), n),
-        Measurement("psnr_capped", float((ratio >= PSNR_CAP).float().mean()), n),
-        Measurement("ssim", float(similarity.mean()), n),
+        Measurement("psnr", float(compared["psnr"].mean()), n),
+        Measurement("psnr_capped", float((compared["psnr"] >= PSNR_CAP).float().mean()), n),
+        Measurement("ssim", float(compared["ssim"].mean()), n),
         Measurement("perplexity", perplexity, num_tokens),
         Measurement("usage", usage, num_tokens),
         *_token_shares(recorded.tokens, vocab_size=examined.tokenizer.vocab_size),
         *_small_object_quality(examined.yardsticks.objects, recorded),
-        *_perceptual_quality(examined.yardsticks.lpips, recorded),
+        *_perceptual_quality(compared),
     ]
 
 
@@ -151,33 +205,11 @@ def _small_object_quality(objects: SmallObjects, recorded: HeldOut) -> Iterator[
         yield Measurement("small_object_recall", objects.recall(recorded.reconstructions), n)
 
 
-def _perceptual_quality(lpips: nn.Module | None, recorded: HeldOut) -> Iterator[Measurement]:
+def _perceptual_quality(compared: Mapping[str, Float[Tensor, " steps"]]) -> Iterator[Measurement]:
     """Yield the mean LPIPS of some frames; nothing without its weights."""
-    if lpips is not None:
-        some = spread(len(recorded), most=MOST_FRAMES)
-        distances = lpips_distances(lpips, recorded.reconstructions[some], recorded.frames[some])
-        yield Measurement("lpips", float(distances.mean()), len(some))
-
-
-def codebook_use(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> tuple[float, float]:
-    """Return the perplexity of the codes, exp of their entropy, and the share that occurs at least once.
-
-    Both grow with the number of tokens, until that is large against the codebook.
-    """
-    counts = torch.bincount(tokens.flatten(), minlength=vocab_size).double()
-    shares = counts[counts > 0] / counts.sum()
-    return float(torch.exp(-(shares * shares.log()).sum())), len(shares) / vocab_size
-
-
-def most_frequent(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> dict[int, float]:
-    """Return the share of all tokens that the k most frequent codes have, for k = 1, 2, 4, ... and the whole codebook.
-
-    A codebook used evenly has k / vocab_size, a collapsed one 1 for every k.
-    """
-    counts = torch.bincount(tokens.flatten(), minlength=vocab_size).sort(descending=True).values
-    found = counts.cumsum(dim=0).double() / counts.sum()
-    doubled = [2**power for power in range(vocab_size.bit_length()) if 2**power < vocab_size]
-    return {k: float(found[k - 1]) for k in (*doubled, vocab_size)}
+    if "lpips" in compared:
+        distances = compared["lpips"][~compared["lpips"].isnan()]
+        yield Measurement("lpips", float(distances.mean()), len(distances))
 
 
 def _token_shares(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -> Iterator[Measurement]:
@@ -185,17 +217,14 @@ def _token_shares(tokens: Int64[Tensor, "*frames tokens"], *, vocab_size: int) -
         yield Measurement("token_share", share, tokens.numel(), of_class=num_codes)
 
 
-def open_loop_quality(
+def open_loop(
     examined: Examination, *, context: int, num_starts: int, num_samples: int, generator: torch.Generator
-) -> list[Measurement]:
-    """Return how well frames and rewards are predicted after the context, by mode and horizon.
-
-    Nothing, where no episode is longer than the context.
-    """
+) -> OpenLoop | None:
+    """Return what is predicted after the context; None where no episode is longer than that."""
     recorded = examined.recorded
     cut = segments(recorded, context=context, length=examined.window, num_starts=num_starts)
     if cut is None:
-        return []
+        return None
     by_mode = tables_by_mode(
         examined.tokenizer,
         examined.world_model,
@@ -204,11 +233,15 @@ def open_loop_quality(
         num_samples=num_samples,
         generator=generator,
     )
-    counted = weights(recorded, cut)
+    return OpenLoop(cut, by_mode, weights(recorded, cut))
+
+
+def open_loop_quality(loop: OpenLoop) -> list[Measurement]:
+    """Return how well frames and rewards are predicted, by mode and horizon."""
     return [
-        Measurement(metric, value, n, mode=mode, context=context, horizon=horizon)
-        for mode, tables in by_mode.items()
-        for metric, horizon, value, n in _means(tables, counted)
+        Measurement(metric, value, n, mode=mode, context=loop.cut.context, horizon=horizon)
+        for mode, tables in loop.by_mode.items()
+        for metric, horizon, value, n in _means(tables, loop.weights)
     ]
 
 

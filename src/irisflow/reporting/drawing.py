@@ -22,6 +22,7 @@ WIDTH = 267.0  # millimetres between the margins of A4 landscape
 LEGEND_KEY, LEGEND_LETTER = 36.0, 4.2  # points that an entry's key with its gaps, and a letter, take at most
 MANY_ROWS = 8
 Row = dict[str, Any]
+Ends = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def dots_of(variant: str, game: str, seeds: Mapping[str, float]) -> list[Dot]:
 class Drawing:
     """A figure, its finding and caption, and the plotted numbers.
 
-    `dots` names the runs that the points of some lines stand for, in the order of the points.
+    `dots` names the runs that the points of some lines stand for, `intervals` the ends of their intervals, in the order of
+    the points.
     """
 
     identifier: str
@@ -57,6 +59,7 @@ class Drawing:
     figure: Figure
     rows: list[Row]
     dots: dict[Line2D, list[Dot]] = field(default_factory=dict)
+    intervals: dict[Line2D, list[Ends]] = field(default_factory=dict)
 
 
 def save(drawing: Drawing, folder: Path) -> None:
@@ -80,6 +83,16 @@ def rows_as_csv(rows: Sequence[Row]) -> str:
 
 def row_of_axes(figure: Figure, num_columns: int, *, sharey: bool) -> list[Axes]:
     return list(figure.subplots(1, num_columns, sharey=sharey, squeeze=False)[0])
+
+
+def grid_of_axes(
+    rows: Sequence[object], num_columns: int, *, row_height: float
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return a grid whose columns share their y axis."""
+    height = min(138.0, 16 + row_height * len(rows))  # a long title and the caption fit on the page, too
+    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
+    cells = figure.subplots(len(rows), num_columns, squeeze=False, sharey="col")
+    return figure, [list(row) for row in cells]
 
 
 def panel_grid(names: list[str], *, row_height: float = 80) -> tuple[Figure, dict[str, Axes]]:

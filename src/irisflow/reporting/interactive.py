@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from irisflow.reporting.drawing import Drawing
+from irisflow.reporting.drawing import Drawing, Ends
 from irisflow.reporting.style import Look
 
 POINTS = 72.0  # an inch
@@ -28,6 +28,7 @@ REACH = 5.0  # points around a plotted one in which the pointer counts as on it
 TAG = re.compile(r'<g id="(variant-\d+)(?:-\d+)?"')
 NUMBER = re.compile(r"[\N{MINUS SIGN}0-9.,k%]+")
 IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
+NO_ENDS: Ends = (None, None)
 Key = tuple[str, str, int]
 
 
@@ -92,8 +93,11 @@ def _points(drawing: Drawing, styles: Mapping[str, Look], folders: Mapping[Key, 
             plotted = np.asarray(line.get_xydata(), np.float64)
             drawn = np.asarray(line.get_transform().transform(plotted))
             dots = drawing.dots.get(line, [None] * len(plotted))
-            for (x, y), (across, up), dot in zip(plotted.tolist(), drawn.tolist(), dots, strict=True):
-                text = dot.words if dot else f"{names[place]}: {_told(labels, x, y, names[place])}"
+            ends = drawing.intervals.get(line, [NO_ENDS] * len(plotted))
+            for (x, y), (across, up), dot, pair in zip(
+                plotted.tolist(), drawn.tolist(), dots, ends, strict=True
+            ):
+                text = dot.words if dot else f"{names[place]}: {_told(labels, x, y, names[place])}{_interval(pair)}"
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
                 folder = folders.get((dot.variant, dot.game, dot.seed)) if dot else None
                 yield _point(circle, f'class="variant-{place}"', text, folder)
@@ -120,3 +124,8 @@ def _told(labels: Mapping[float, str], x: float, y: float, name: str) -> str:
         return f"{y:.4g} at {x:.6g}"
     row = labels[min(labels, key=lambda place: abs(place - y))]
     return f"{x:.4g}" if row == name else f"{x:.4g} ({row})"
+
+
+def _interval(ends: Ends) -> str:
+    low, high = ends
+    return "" if low is None or high is None else f" [{low:.4g}, {high:.4g}]"

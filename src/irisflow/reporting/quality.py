@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from irisflow.reporting.style import Summary, count, plural, variant_names
+from irisflow.statistics.quality_intervals import shared_games
 
 FEW_GAMES = 3
 Record = Mapping[str, Any]
@@ -22,6 +23,28 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """95 % intervals of a number at some horizons, None where there is none, and how many stretches say anything there."""
+
+    low: list[float | None]
+    high: list[float | None]
+    num_stretches: list[int]
+    num_seeds: int
+    num_episodes: int
+
+    @property
+    def cells(self) -> list[dict[str, float | int | None]]:
+        """What a CSV file says at each horizon."""
+        return [
+            {"low": low, "high": high, "num_seeds": self.num_seeds, "num_stretches": num_stretches}
+            for low, high, num_stretches in zip(self.low, self.high, self.num_stretches, strict=True)
+        ]
+
+
+NO_INTERVAL: dict[str, float | int | None] = dict.fromkeys(("low", "high", "num_seeds", "num_stretches"))
+
+
+@dataclass(frozen=True)
 class Quality:
     """The measurements of a study, by key. A missing one is None."""
 
@@ -30,6 +53,7 @@ class Quality:
     scalars: Mapping[tuple[Any, ...], Record]
     curves: Mapping[tuple[Any, ...], Record]
     confusion: tuple[Record, ...]
+    intervals: Mapping[tuple[Any, ...], Record]
     shared: tuple[str, ...]
 
     @cached_property
@@ -95,6 +119,30 @@ class Quality:
         """What was measured anywhere, but for what goes over the horizon."""
         return {metric for _, _, _, metric, _ in self.scalars}
 
+    def interval(
+        self,
+        variant: str,
+        place: Place,
+        metric: str,
+        step: int,
+        mode: str = "",
+        horizons: Sequence[int] = (1,),
+    ) -> Interval | None:
+        """Return the intervals of a number; None of earlier weights, and where what they are made of is not known."""
+        if mode:
+            games = [g for g in place.games if (variant, g, step, metric, mode, self.context) in self.curves]
+        else:
+            games = [g for g in place.games if (variant, g, step, metric, None) in self.scalars]
+        found = self.intervals.get((variant, tuple(games), step, metric, mode))
+        if found is None or (mode and found["context"] != self.context) or max(horizons) > len(found["low"]):
+            return None
+        low, high, num_stretches = (
+            [found[key][h - 1] for h in horizons] for key in ("low", "high", "num_stretches")
+        )
+        if all(end is None for end in low):
+            return None
+        return Interval(low, high, num_stretches, found["num_seeds"], found["num_episodes"])
+
     def curve(self, variant: str, place: Place, metric: str, mode: str, step: int) -> Record | None:
         """Return a metric over the horizon: `horizon` and `mean`, and of a single game `least` and `greatest`."""
         keys = [(variant, game, step, metric, mode, self.context) for game in place.games]
@@ -117,8 +165,7 @@ def quality_of(summary: Summary) -> Quality:
         name for name in variant_names(summary) if any(name == measured for measured, _ in cells)
     )
     # In a comparison of studies a variant may be measured in some games only.
-    shared = tuple(game for game in games if all((name, game) in cells for name in variants))
-    shared = shared or tuple(game for game in games if (variants[0], game) in cells)
+    shared = shared_games(games, variants, cells)
     together = Place(shared[0] if len(shared) == 1 else f"Mean over {plural(len(shared), 'game')}", shared)
     return Quality(
         variants=variants,
@@ -126,6 +173,16 @@ def quality_of(summary: Summary) -> Quality:
         scalars=_by(found["scalars"], ("variant", "game", "env_step", "metric", "class")),
         curves=_by(found["curves"], ("variant", "game", "env_step", "metric", "mode", "context")),
         confusion=tuple(found["confusion"]),
+        intervals={
+            (
+                record["variant"],
+                tuple(record["games"]),
+                record["env_step"],
+                record["metric"],
+                record["mode"],
+            ): record
+            for record in found["intervals"]
+        },
         shared=shared,
     )
 
@@ -133,6 +190,30 @@ def quality_of(summary: Summary) -> Quality:
 def after(step: int) -> str:
     """Return how far training was: `after 2,000 steps`, or `untrained`."""
     return f"after {count(step)} steps" if step else "untrained"
+
+
+def interval_note(found: Sequence[Interval], place: Place) -> str:
+    """Return what intervals are over, for a caption: `95 % interval over 3 seeds and ...`."""
+    if not found:
+        return "no interval (fewer than two stretches of the recording, or measured by an older version)"
+    seeds, stretches, episodes = (
+        _range(numbers)
+        for numbers in zip(*((i.num_seeds, max(i.num_stretches), i.num_episodes) for i in found), strict=True)
+    )
+    recording = "the recording" if len(place.games) == 1 else "each game's recording"
+    over = (
+        f"{stretches} stretches of {recording} ({'1 episode' if episodes == '1' else f'{episodes} episodes'})"
+    )
+    if all(each.num_seeds == 1 for each in found):
+        runs = "one run" if len(place.games) == 1 else "one run a game"
+        return f"95 % interval over {over} of {runs}: it says nothing about other seeds"
+    games = "" if len(place.games) == 1 else ", games fixed"
+    return f"95 % interval over {seeds} seeds and {over}{games}"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return count(least) if least == most else f"{count(least)} to {count(most)}"
 
 
 def _by(records: Sequence[Record], keys: Sequence[str]) -> dict[tuple[Any, ...], Record]:

@@ -1,7 +1,6 @@
 """The world models' figures: tokenizer over training, prediction over the horizon, rewards and ends."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +10,20 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from irisflow.reporting import quality_findings
-from irisflow.reporting.drawing import WIDTH, Drawing, Row, broken, legend, name_rows, steps_text
+from irisflow.reporting.drawing import (
+    WIDTH,
+    Drawing,
+    Ends,
+    Row,
+    grid_of_axes,
+    legend,
+    name_rows,
+    steps_text,
+)
+from irisflow.reporting.dynamics import draw_dynamics
 from irisflow.reporting.ends import PREDICTED, draw_ends
-from irisflow.reporting.quality import Place, Quality, Record, quality_of
-from irisflow.reporting.style import INK, PALE, Look, Summary, inches, listed, looks, plural
+from irisflow.reporting.quality import NO_INTERVAL, Interval, Place, Quality, Record, quality_of
+from irisflow.reporting.style import INK, PALE, Look, Summary, inches, looks
 
 TOKENIZER_METRICS = {
     "psnr": "PSNR in dB",
@@ -28,18 +37,6 @@ OBJECTS = (
     " Small objects: what moves and covers at most 1/256 of the frame, such as a ball or a shot; drawn: reconstructions show"
     " it where and when it is, and neither 4 steps earlier nor later."
 )
-DYNAMICS_METRICS = {
-    "token_accuracy": "token accuracy",
-    "changed_token_accuracy": "accuracy of changed tokens",
-    "open_psnr": "PSNR in dB",
-    "open_ssim": "SSIM",
-}
-LONG_DASHES = (0, (9.0, 3.0))
-REFERENCES: dict[str, tuple[str, Literal["-.", ":"] | tuple[float, tuple[float, float]]]] = {
-    "teacher_forced": ("one step, given the real past", "-."),
-    "copy_last": ("copy of the last frame", ":"),
-    "ceiling": ("tokenizer's ceiling", LONG_DASHES),
-}
 HEAD_METRICS: dict[str, tuple[str, int | None]] = {
     "reward \N{MINUS SIGN}1: recall": ("reward_recall", -1),
     "reward 0: recall": ("reward_recall", 0),
@@ -50,7 +47,6 @@ HEAD_METRICS: dict[str, tuple[str, int | None]] = {
     "end: average precision": ("end_average_precision", None),
 }
 MANY = 6  # variants; the table below them stays on the page
-LONGEST_LABEL = 18
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST_ROWS = 4  # of panels in a figure of F14
 
@@ -81,12 +77,14 @@ def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
     shown = {metric: title for metric, title in TOKENIZER_METRICS.items() if metric in quality.metrics}
     has_codes = TOKEN_SHARE in quality.metrics
     height = 42 if len(quality.places) == 1 else 24
-    figure, grid = _grid(quality.places, len(shown) + has_codes, row_height=height)
+    figure, grid = grid_of_axes(quality.places, len(shown) + has_codes, row_height=height)
     rows: list[Row] = []
+    intervals: dict[Line2D, list[Ends]] = {}
     for place, panels in zip(quality.places, grid, strict=True):
         for axes, (metric, title) in zip(panels, shown.items(), strict=False):
             for name in quality.measured(place):
-                rows += _over_training(axes, quality, name, place, metric, styles[name])
+                line, ends, told = _over_training(axes, quality, name, place, metric, styles[name])
+                intervals[line], rows = ends, rows + told
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_formatter(FuncFormatter(steps_text))
@@ -103,7 +101,7 @@ def draw_tokenizer(quality: Quality, styles: Mapping[str, Look]) -> Drawing:
         " Perplexity: exp of the entropy of the codes; it and the share in use grow with the number of frames."
         f"{' Top codes: of finished weights.' if has_codes else ''}{OBJECTS if 'small_object_recall' in shown else ''}"
     )
-    return Drawing("F13", quality_findings.tokenizer(quality), caption, figure, rows)
+    return Drawing("F13", quality_findings.tokenizer(quality), caption, figure, rows, intervals=intervals)
 
 
 def _codes_panel(axes: Axes, quality: Quality, styles: Mapping[str, Look], place: Place) -> list[Row]:
@@ -118,7 +116,8 @@ def _codes_panel(axes: Axes, quality: Quality, styles: Mapping[str, Look], place
             shares = [record["mean"] for record in found.values()]
             axes.plot(list(found), shares, color=look.colour, marker=look.marker, markersize=3.5)
         for num_codes, record in found.items():
-            rows.append(_tokenizer_row(place, name, TOKEN_SHARE, step, record, num_codes))
+            row = _tokenizer_row(place, name, TOKEN_SHARE, step, record, num_codes)
+            rows.append(row | _interval_cells(None))
     for size in sorted(sizes):
         even = np.geomspace(1, size, 64)
         axes.plot(even, even / size, color=INK, linewidth=0.9, linestyle=":")
@@ -132,20 +131,13 @@ def _codes_panel(axes: Axes, quality: Quality, styles: Mapping[str, Look], place
     return rows
 
 
-def _grid(rows: Sequence[object], num_columns: int, *, row_height: float) -> tuple[Figure, list[list[Axes]]]:
-    """Return a grid whose columns share their y axis."""
-    height = min(138.0, 16 + row_height * len(rows))  # a long title and the caption fit on the page, too
-    figure = Figure(figsize=(inches(WIDTH), inches(height)), layout="constrained")
-    cells = figure.subplots(len(rows), num_columns, squeeze=False, sharey="col")
-    return figure, [list(row) for row in cells]
-
-
 def _over_training(
     axes: Axes, quality: Quality, name: str, place: Place, metric: str, look: Look
-) -> list[Row]:
+) -> tuple[Line2D, list[Ends], list[Row]]:
+    """Return the line, the ends of its points' intervals, and the plotted numbers."""
     steps = quality.steps(name, place)
     found = {step: record for step in steps if (record := quality.scalar(name, place, metric, step))}
-    axes.plot(
+    (line,) = axes.plot(
         list(found), [record["mean"] for record in found.values()], color=look.colour, marker=look.marker
     )
     for step, record in found.items():
@@ -153,7 +145,16 @@ def _over_training(
             axes.vlines(
                 step, record["least"], record["greatest"], color=look.colour, linewidth=2.5, alpha=0.4
             )
-    return [_tokenizer_row(place, name, metric, step, record) for step, record in found.items()]
+    intervals = [quality.interval(name, place, metric, step) for step in found]
+    ends = [(each.low[0], each.high[0]) if each else (None, None) for each in intervals]
+    rows = [_tokenizer_row(place, name, metric, step, record) for step, record in found.items()]
+    return line, ends, [row | _interval_cells(each) for row, each in zip(rows, intervals, strict=True)]
+
+
+def _interval_cells(found: Interval | None) -> Row:
+    """Return what a CSV file says of an interval; the number of seeds is that of the mean."""
+    cells = found.cells[0] if found else NO_INTERVAL
+    return {key: cells[key] for key in ("low", "high", "num_stretches")}
 
 
 def _tokenizer_row(
@@ -163,89 +164,6 @@ def _tokenizer_row(
     return {
         "place": place.label, "variant": name, "metric": metric, "env_step": step, "num_codes": num_codes, **numbers,
     }  # fmt: skip
-
-
-def draw_dynamics(
-    quality: Quality, styles: Mapping[str, Look], place: Place, names: list[str], identifier: str
-) -> Drawing:
-    """Return F14: how well the frames to come are predicted, over the horizon, a row of panels a variant."""
-    figure, grid = _grid(names, len(DYNAMICS_METRICS), row_height=58 if len(names) == 1 else 50)
-    rows: list[Row] = []
-    for name, panels in zip(names, grid, strict=True):
-        for axes, (metric, title) in zip(panels, DYNAMICS_METRICS.items(), strict=True):
-            rows += _over_horizon(axes, quality, name, place, metric, styles[name])
-            axes.set_title(title, loc="left", fontsize=7.5)
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.grid(visible=True)
-        panels[0].set_ylabel(broken(name, LONGEST_LABEL))
-    figure.supxlabel("frames ahead", fontsize=7.5)
-    legend(figure, {}, extra=_dynamics_legend(quality))
-    earlier = sorted({step for name in names for step in quality.steps(name, place)[:-1]})
-    paler = (
-        f" Paler: its weights after {listed([steps_text(step) for step in earlier])} steps."
-        if earlier
-        else ""
-    )
-    band = " Band: least to greatest seed." if len(place.games) == 1 else ""
-    caption = (
-        f"After {plural(quality.context, 'real frame')} the world model goes on alone with the recorded actions, the"
-        f" likeliest token each time (dashed: drawn tokens).{paler}{band} Changed tokens: those"
-        " that differ from the last real frame's; a copy gets none of them right."
-    )
-    return Drawing(identifier, quality_findings.dynamics(quality, place, names), caption, figure, rows)
-
-
-def _over_horizon(
-    axes: Axes, quality: Quality, name: str, place: Place, metric: str, look: Look
-) -> list[Row]:
-    *earlier, last = quality.steps(name, place)
-    drawn: list[tuple[int, str, Record | None]] = []
-    for index, step in enumerate(earlier):
-        curve = quality.curve(name, place, metric, "greedy", step)
-        _line(axes, curve, color=look.colour, linewidth=1.0, alpha=0.25 + 0.3 * index / len(earlier))
-        drawn.append((step, "greedy", curve))
-    for mode, (_, style) in REFERENCES.items():
-        curve = quality.curve(name, place, metric, mode, last)
-        _line(axes, curve, color=INK, linewidth=0.9, linestyle=style)
-        drawn.append((last, mode, curve))
-    sampled = quality.curve(name, place, metric, "sampled", last)
-    _line(axes, sampled, color=look.colour, linewidth=1.0, linestyle="--")
-    final = quality.curve(name, place, metric, "greedy", last)
-    _line(axes, final, color=look.colour, linewidth=1.8, marker=look.marker, markersize=3.5)
-    if final and final["least"] is not None:
-        axes.fill_between(
-            final["horizon"], final["least"], final["greatest"], color=look.colour, alpha=0.2, linewidth=0
-        )
-    drawn += [(last, "sampled", sampled), (last, "greedy", final)]
-    return [
-        {
-            "place": place.label, "variant": name, "metric": metric, "env_step": step, "mode": mode, "horizon": horizon,
-            "mean": mean,
-        }
-        for step, mode, curve in drawn
-        if curve
-        for horizon, mean in zip(curve["horizon"], curve["mean"], strict=True)
-    ]  # fmt: skip
-
-
-def _line(axes: Axes, curve: Record | None, **style: object) -> None:
-    if curve:
-        axes.plot(curve["horizon"], curve["mean"], **style)  # type: ignore[arg-type]
-
-
-def _dynamics_legend(quality: Quality) -> dict[str, Line2D | Patch]:
-    handles: dict[str, Line2D | Patch] = {
-        "finished agent, likeliest tokens": Line2D(
-            [], [], color=PALE, linewidth=1.8, marker="o", markersize=3.5
-        ),
-        "drawn tokens": Line2D([], [], color=PALE, linestyle="--"),
-    }
-    if any(len(quality.steps(name, place)) > 1 for name in quality.variants for place in quality.places):
-        handles["earlier weights"] = Line2D([], [], color=PALE, linewidth=1.0, alpha=0.6)
-    references = {
-        label: Line2D([], [], color=INK, linewidth=0.9, linestyle=s) for label, s in REFERENCES.values()
-    }
-    return {**handles, **references}
 
 
 def draw_heads(quality: Quality, styles: Mapping[str, Look]) -> Drawing:

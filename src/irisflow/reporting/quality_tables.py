@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from irisflow.reporting.quality import Place, Quality, quality_of
+from irisflow.reporting.quality import Place, Quality, interval_note, quality_of
 from irisflow.reporting.style import DASH, MINUS, Summary, count, listed, number, percent, plural
 from irisflow.reporting.tables import MOST_ROOMY_ROWS, Block, Cell, column, table, variant_cell
 
@@ -35,8 +35,17 @@ def _tokenizer_table(summary: Summary, quality: Quality) -> Block:
         column("Codebook\nperplexity"),
         column("Codebook\nin use"),
     ]
+    found = [
+        interval
+        for name in quality.variants
+        for place in quality.places
+        if name in quality.measured(place)
+        and (interval := quality.interval(name, place, "psnr", quality.steps(name, place)[-1]))
+    ]
+    note = interval_note(found, quality.places[0])
     caption = (
-        "First weights → finished agent, mean over seeds. LPIPS: the published one, less is better, of at most 64"
+        f"First weights → finished agent, mean over seeds. {'In brackets:' if found else 'There is'} {note}."
+        " LPIPS: the published one, less is better, of at most 64"
         f" reconstructions. Small objects: how many the held-out frames have; {DASH}: none."
     )
     return _change_table(
@@ -90,13 +99,12 @@ def _change_table(
 
 def _tokenizer_cells(quality: Quality, name: str, place: Place, ends: Sequence[int]) -> list[Cell]:
     objects = quality.scalar(name, place, "small_object_recall", ends[-1])
-    recalls, distances = (
-        _scalars(quality, name, place, metric, ends) for metric in ("small_object_recall", "lpips")
-    )
+    recalls = _scalars(quality, name, place, "small_object_recall", ends)
+    distances = _scalars(quality, name, place, "lpips", ends)
     return [
-        _numbers(quality, name, place, "psnr", ends, 1),
-        _numbers(quality, name, place, "ssim", ends, 3),
-        _arrow([number(value, 3) for value in distances]) if distances else NO_LPIPS,
+        _with_interval(quality, name, place, "psnr", ends, 1),
+        _with_interval(quality, name, place, "ssim", ends, 3),
+        _with_interval(quality, name, place, "lpips", ends, 3) if distances else NO_LPIPS,
         _arrow([percent(value) for value in recalls]),
         count(round(objects["n"] / objects["num_seeds"])) if objects else DASH,
         _numbers(quality, name, place, "perplexity", ends, 1),
@@ -124,6 +132,19 @@ def _model_cells(quality: Quality, name: str, place: Place, ends: Sequence[int])
 
 def _numbers(quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int], digits: int) -> str:
     return _arrow([number(value, digits) for value in _scalars(quality, name, place, metric, ends)])
+
+
+def _with_interval(
+    quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int], digits: int
+) -> str:
+    """Return the numbers, and the interval of the last one."""
+    told, found = (
+        _numbers(quality, name, place, metric, ends, digits),
+        quality.interval(name, place, metric, ends[-1]),
+    )
+    if found is None or found.low[0] is None or found.high[0] is None:
+        return told
+    return f"{told} [{number(found.low[0], digits)}, {number(found.high[0], digits)}]"
 
 
 def _scalars(quality: Quality, name: str, place: Place, metric: str, ends: Sequence[int]) -> list[float]:

@@ -8,6 +8,7 @@ from irisflow import compositions, paths, provenance
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.configuration import Change, changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
+from irisflow.statistics.quality_intervals import read_intervals
 from irisflow.statistics.records import RecordFiles
 from irisflow.statistics.scores import read_scores
 from irisflow.statistics.study import StudyDescription, VariantDescription
@@ -29,11 +30,13 @@ def run(request: StudyRequest) -> None:
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
     records = RecordFiles(plan.records)
+    described = describe(study)
     with _process_beside() as beside:  # of a large study the measurements are millions of rows
         measured = beside.submit(read_told, records.measurements)
+        intervals = beside.submit(read_intervals, described, records.stretch_files)
         scores, random_play = read_scores(agents), read_scores(played)
         summary = summarise(
-            describe(study),
+            described,
             scores,
             scores,
             records.costs(),
@@ -43,6 +46,7 @@ def run(request: StudyRequest) -> None:
             random_play=random_play,
             world_model=measured.result,
             confusions=records.confusions(),
+            intervals=intervals.result,
         )
     source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
     files = {

@@ -48,7 +48,7 @@ class Models:
 
 
 def run(request: RunRequest) -> None:
-    """Write the artefact `world_model_quality`: measurements, the counts behind some of them, and films."""
+    """Write the artefact `world_model_quality`: measurements, counts and sums behind some of them, and films."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
     seed_everything(request.seed, request.stage)
     variant = request.choice.variant or ""
@@ -72,6 +72,7 @@ def run(request: RunRequest) -> None:
     files = {
         "world_model.csv": to_csv([variant, request.game, request.seed], qualities).encode(),
         "confusion.json": json_bytes(counts),
+        "stretches.safetensors": save_arrays({**qualities[last].stretches, "env_step": np.array([last])}),
         "film.safetensors": save_arrays(films),
         "params.yaml": params.to_yaml(settings).encode(),
         "cost.json": json_bytes(cost.record(env_steps=num_steps, device=str(models.device))),

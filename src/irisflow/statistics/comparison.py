@@ -15,6 +15,7 @@ from irisflow.statistics.gathering import (
     made_otherwise,
     written_changes_of,
 )
+from irisflow.statistics.quality_intervals import interval_records
 from irisflow.statistics.records import Records
 from irisflow.statistics.scores import PROTOCOL, Run
 from irisflow.statistics.sources import Source
@@ -50,6 +51,7 @@ class Comparison:
             world_model=self.records.world_model,
             from_elsewhere=self.means,
             confusions=self.records.each("confusions"),
+            intervals=interval_records(self.study, self.records.each("stretches")),
             remarks=self.remarks,
         )
 

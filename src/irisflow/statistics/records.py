@@ -13,6 +13,7 @@ from irisflow import paths
 from irisflow.errors import DataError
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
 from irisflow.statistics.scores import Run
+from irisflow.statistics.stretches import RunStretches, read_stretches
 from irisflow.statistics.world_model import (
     Confusions,
     read_confusion,
@@ -71,6 +72,11 @@ class RecordFiles:
         """The files of what was measured of world models."""
         return list(self.of_runs("world_model_quality", "world_model.csv").values())
 
+    @property
+    def stretch_files(self) -> dict[Run, Path]:
+        """The file of sums over stretches that each run has; older runs have none."""
+        return self.of_runs("world_model_quality", "stretches.safetensors")
+
     def confusions(self) -> dict[Run, Confusions]:
         """Return how rewards and ends were told."""
         found = self.of_runs("world_model_quality", "confusion.json")
@@ -110,10 +116,13 @@ class RunRecords:
     measured_on: str | None = None
     reconstructions: Path | None = None
     film: Path | None = None
+    stretches: RunStretches | None = None
 
     def or_else(self, other: Self) -> Self:
         """Return the same, and what only the other knows."""
         known = {name: value for name, value in vars(self).items() if value is not None}
+        if self.measured_on is not None:
+            known["stretches"] = self.stretches  # sums of other measurements do not belong to these
         return replace(other, **known)
 
 
@@ -149,7 +158,7 @@ class Records:
 
     def measured_of(self, runs: Collection[Run]) -> Self:
         """Return the same, with measurements of these runs' world models only."""
-        unknown = {"confusions": None, "measured_on": None, "film": None}
+        unknown = {"confusions": None, "stretches": None, "measured_on": None, "film": None}
         return replace(
             self,
             runs={run: own if run in runs else replace(own, **unknown) for run, own in self.runs.items()},
@@ -235,6 +244,7 @@ def _read(files: RecordFiles) -> Records:
         "metrics": files.metrics(),
         "timings": files.timings(),
         "confusions": files.confusions(),
+        "stretches": {run: read_stretches(file) for run, file in files.stretch_files.items()},
         "measured_on": _measured_on(files),
         "reconstructions": _pictures(files, "agent", "reconstructions.safetensors"),
         "film": _pictures(files, "world_model_quality", "film.safetensors"),

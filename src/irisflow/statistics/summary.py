@@ -30,6 +30,7 @@ from irisflow.statistics.study import StudyDescription
 from irisflow.statistics.world_model import Confusions, table, world_model_summary
 
 Scores = Float[np.ndarray, "runs games"]
+Intervals = Sequence[Mapping[str, Any]]
 NUM_THRESHOLDS = 121
 
 
@@ -46,6 +47,7 @@ def summarise(
     world_model: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
     from_elsewhere: Mapping[Run, float] | None = None,
     confusions: Mapping[Run, Confusions] | None = None,
+    intervals: Intervals | Callable[[], Intervals] = (),
     remarks: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
@@ -53,7 +55,8 @@ def summarise(
     `scores` holds final episodes, `curves` those of evaluations while training (rows of the other split are
     ignored, so the same mixed list may be given twice), `random_play` those of uniformly random actions,
     `world_model` and `confusions` measurements of held-out episodes, `metrics` and `timings` what training wrote down.
-    A function for `world_model` is called late, when most else is worked out.
+    `intervals` belong to some of the measurements, as `interval_records` gives them. A function for `world_model` or
+    `intervals` is called late, when most else is worked out.
     `from_elsewhere` has mean raw scores of runs whose episodes are not known, `remarks` warnings for the first page.
     Raises DataError for scores outside the study and for a variant without any.
     """
@@ -105,7 +108,8 @@ def summarise(
         "scores_sha256": _sha256([*final, *during, *sorted(random_play)], from_elsewhere or {}),
     }
     measured = world_model() if callable(world_model) else table(()) if world_model is None else world_model
-    summary["world_model"] = world_model_summary(study, measured, confusions or {})
+    found = intervals() if callable(intervals) else intervals
+    summary["world_model"] = world_model_summary(study, measured, confusions or {}, found)
     summary["prediction_and_score"] = prediction_and_score(measured, means, reps=study.bootstrap_reps)
     return {**summary, "caveats": caveats(study, summary)}
 

@@ -166,12 +166,16 @@ def read_confusion(path: Path) -> Confusions:
 
 
 def world_model_summary(
-    study: StudyDescription, rows: pd.DataFrame, confusions: Mapping[Run, Confusions]
+    study: StudyDescription,
+    rows: pd.DataFrame,
+    confusions: Mapping[Run, Confusions],
+    intervals: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return every number averaged over seeds, with the least and the greatest seed; empty without rows.
 
     `scalars` has one record a number, `curves` one a metric, mode and context over the horizon (of earlier weights
-    in the mode `greedy` only), `confusion` the finished agents' counts, summed over seeds. Numbers have six digits.
+    in the mode `greedy` only), `confusion` the finished agents' counts, summed over seeds, `intervals` what
+    `interval_records` gave. Numbers have six digits.
     Raises DataError for a run that is not the study's.
     """
     if rows.empty:
@@ -194,7 +198,15 @@ def world_model_summary(
         ],
         "curves": _curves(points, [*cell, "mode", "context"]),
         "confusion": _confusion(last, confusions),
+        "intervals": [dict(record) for record in intervals if _is_of_all(record, last)],
     }
+
+
+def _is_of_all(record: Mapping[str, Any], last: Mapping[Run, int]) -> bool:
+    """Return whether an interval is of all runs that a mean is over, and of their last weights."""
+    cells = {(record["variant"], game) for game in record["games"]}
+    steps = [step for run, step in last.items() if (run.variant, run.game) in cells]
+    return steps == [record["env_step"]] * record["num_runs"]
 
 
 def _is_last(rows: pd.DataFrame) -> pd.Series:
