@@ -97,7 +97,11 @@ def _points(drawing: Drawing, styles: Mapping[str, Look], folders: Mapping[Key, 
             for (x, y), (across, up), dot, pair in zip(
                 plotted.tolist(), drawn.tolist(), dots, ends, strict=True
             ):
-                text = dot.words if dot else f"{names[place]}: {_told(labels, x, y, names[place])}{_interval(pair)}"
+                text = (
+                    dot.words
+                    if dot
+                    else f"{names[place]}: {_told(labels, x, y, names[place])}{_interval(pair)}"
+                )
                 circle = f'<circle cx="{across * scale:.2f}" cy="{height - up * scale:.2f}" r="{REACH}"'
                 folder = folders.get((dot.variant, dot.game, dot.seed)) if dot else None
                 yield _point(circle, f'class="variant-{place}"', text, folder)
