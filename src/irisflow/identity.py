@@ -55,6 +55,17 @@ def noted_inputs(artefact: Artefact) -> dict[Path, str]:
     return {Path(name): str(sha256) for name, sha256 in inputs.items()}
 
 
+def noted_changes(artefact: Artefact) -> tuple[Path, str] | None:
+    """Return where the uncommitted changes that an artefact was made with were kept, and their sha256; None if nowhere.
+
+    Raises DamageError if its record is damaged.
+    """
+    if "provenance.json" not in artefact.sha256 or paths.address(artefact.folder) is None:
+        return None
+    record = json.loads(artefact.read("provenance.json"))
+    return (Path(record["diff_file"]), str(record["diff_sha256"])) if record.get("diff_file") else None
+
+
 def planned_digest(folder: Path, overrides: Sequence[str]) -> str | None:
     """Return the digest that an artefact made now would have, or None where that is not planned for one run."""
     address = paths.address(folder)

@@ -33,10 +33,12 @@ def appendix(summary: Summary) -> Iterator[Block]:
     """Yield the pages after the last: the baseline's configuration, the log of starts, where known, and the glossary."""
     if summary["study"].get("configuration"):
         yield {"title": "Appendix: configuration", "blocks": [configuration_table(summary)]}
-    if (starts := starts_table(summary)) is not None:
-        yield {"title": "Appendix: starts", "blocks": [starts]}
-    words: list[dict[str, Any]] = [{"term": term, "text": text} for term, text in WORDS.items()]
-    yield {"title": "Appendix: words", "blocks": [{"kind": "notes", "title": "", "notes": words}]}
+    notes: list[dict[str, Any]] = [{"term": term, "text": text} for term, text in WORDS.items()]
+    words = {"kind": "notes", "title": "", "notes": notes}
+    if (starts := starts_table(summary)) is None:
+        yield {"title": "Appendix: words", "blocks": [words]}
+    else:
+        yield {"title": "Appendix: starts of jobs, words", "blocks": [starts, words]}
 
 
 def configuration_table(summary: Summary) -> Block:
