@@ -159,7 +159,7 @@ def test_scores_of_an_agent_that_was_made_anew_are_outdated(study: Study) -> Non
     assert reasons == {SCORES: "outdated", AGENT / "curve.csv": "outdated"}
 
 
-def test_changes_that_were_kept_are_hashed_and_those_that_are_gone_are_a_note(study: Study) -> None:  # noqa: ARG001 (its working directory)
+def test_changes_that_were_kept_are_hashed_and_those_that_are_gone_are_a_note(study: Study) -> None:
     changes = b"diff --git a/src b/src"
     sha256 = hashlib.sha256(changes).hexdigest()
     kept = places.diffs("smoke") / f"{sha256}.diff"
