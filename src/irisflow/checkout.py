@@ -40,7 +40,7 @@ def git_state(keep_in: Path | None = None) -> dict[str, Any]:
 def _changes() -> bytes:
     tracked = _git("diff", "HEAD", *PLAIN, "--", ".", ":!dvc.lock")
     listed = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE)
-    names = [name for name in listed.decode(errors="surrogateescape").split("\0") if name]
+    names = [name for name in listed.decode(errors="surrogateescape").split("\0") if name and name[-1] != "/"]
     added = [_git("diff", "--no-index", *PLAIN, "--", "/dev/null", name, allowed=(0, 1)) for name in names]
     return b"".join((tracked, *added))
 

@@ -64,8 +64,8 @@ def hardware() -> dict[str, Any]:
 class Starts(Protocol):
     """Counts how often work was started, and how its starts ended."""
 
-    def note(self, word: str) -> None:
-        """Note what happens to the start that is at work."""
+    def note_resumed(self) -> None:
+        """Note that the start which is at work goes on from a checkpoint."""
 
     def counts(self) -> Mapping[str, int]:
         """Return how often what happened."""
@@ -89,7 +89,7 @@ class Cost:
         """Take in the seconds up to the checkpoint from which the work now goes on."""
         self.earlier_s = earlier_s
         if self.starts is not None:
-            self.starts.note("resumed")
+            self.starts.note_resumed()
 
     def record(
         self,

@@ -40,12 +40,17 @@ class StartLog:
             if is_new:
                 sync_folder(self.path.parent)
 
+    def note_resumed(self) -> None:
+        """Note that the last start goes on from a checkpoint."""
+        self.note(RESUMED)
+
     def counts(self) -> dict[str, int]:
         """Return the counts so far, of which the last start is still at work.
 
         A start has died if the next one found that it had neither finished nor been interrupted.
         """
-        words = Counter(self.path.read_text(encoding="utf-8", errors="replace").splitlines())
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        words = Counter(text.splitlines())
         ended = words[FINISHED] + words[INTERRUPTED]
         return {
             "num_starts": words[START],
@@ -56,9 +61,8 @@ class StartLog:
 
     def is_all_there_is(self) -> bool:
         """Return whether this is the first start and nothing but this file and the lock has been written."""
-        return {path.name for path in self.path.parent.iterdir()} <= {NAME, "LOCK"} and (
-            self.counts()["num_starts"] == 1
-        )
+        others = {path.name for path in self.path.parent.iterdir()} - {NAME, "LOCK"}
+        return not others and self.counts()["num_starts"] <= 1
 
 
 @contextmanager
@@ -67,14 +71,13 @@ def counted(cost: Cost, folder: Path) -> Iterator[None]:
 
     A first start that is refused, or interrupted, before anything was written leaves no trace.
     """
-    log = StartLog(folder)
-    log.note(START)
-    cost.starts = log
+    log = cost.starts = StartLog(folder)
     try:
+        log.note(START)
         yield
     except (IrisflowError, KeyboardInterrupt) as stop:
         if log.is_all_there_is():
-            log.path.unlink()
+            log.path.unlink(missing_ok=True)
         elif isinstance(stop, KeyboardInterrupt):
             with suppress(ResourceError):  # a full disk must not hide where the work was saved
                 log.note(INTERRUPTED)

@@ -38,6 +38,8 @@ def test_the_commit_and_what_was_kept_are_the_code_that_ran(repository: Path, tm
     (repository / "src/new part.py").write_bytes(b"added\n")
     (repository / "src/table.bin").write_bytes(bytes(range(256)))
     (repository / "dvc.lock").write_text("new\n")
+    git(repository, "init", "--quiet", "src/of_another")
+    (repository / "src/of_another/code.py").write_text("another repository's\n")
     subprocess.run(["git", "config", "diff.noprefix", "true"], cwd=repository, check=True)
     found = git_state(Path("results/diffs"))
     assert found["dirty"] and found["diff_file"] == f"results/diffs/{found['diff_sha256']}.diff"
