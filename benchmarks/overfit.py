@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from irisflow import params, provenance
+from irisflow.checkout import git_state
 from irisflow.data.collect import RandomPolicy, record_episodes
 from irisflow.envs.make import make_environment
 from irisflow.errors import DivergedError
@@ -219,7 +220,7 @@ def write(rows: list[Row], *, num_updates: int) -> None:
 def page(rows: list[Row], *, num_updates: int) -> str:
     """Return the rows as Markdown."""
     good, machine = sum(row.has_learned for row in rows), provenance.hardware()
-    commit = str(provenance.git_state()["commit"])[:12]
+    commit = str(git_state()["commit"])[:12]
     lines = [
         "# Every tokenizer and world model learns a batch by heart",
         "",

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from irisflow import paths, provenance
+from irisflow.checkout import git_state
 from irisflow.errors import ConfigError
 from irisflow.progress import say
 from irisflow.reporting.document import build_report
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
         if source.skipped:
             say(f"{source.label}: only means over runs of {', '.join(source.skipped)}: not compared")
     inputs = sorted(file for source in sources for file in source.files)
-    record = provenance.record("compare", "", seeds={}, inputs=inputs)
+    record = provenance.record("compare", "", git=git_state(), seeds={}, inputs=inputs)
     summary = comparison.summarise(record)
     reconstructions, films = (comparison.pictures(name) for name in ("reconstructions", "film"))
     with space_errors(options.output):

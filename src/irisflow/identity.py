@@ -47,10 +47,23 @@ def check_address(artefact: Artefact) -> None:
 
 def noted_inputs(artefact: Artefact) -> dict[Path, str]:
     """Return the sha256 that each input had when an artefact was made. Raises DamageError if its record is damaged."""
-    inputs = artefact.about.get("inputs", {})  # the report has no provenance of its own
-    if "provenance.json" in artefact.sha256:
+    inputs = artefact.about.get("inputs", {})
+    if (
+        "provenance.json" in artefact.sha256 and artefact.kind != "report"
+    ):  # whose file of this name is that of its jobs
         inputs = json.loads(artefact.read("provenance.json"))["inputs"]
     return {Path(name): str(sha256) for name, sha256 in inputs.items()}
+
+
+def noted_changes(artefact: Artefact) -> tuple[Path, str] | None:
+    """Return where the uncommitted changes that an artefact was made with were kept, and their sha256; None if nowhere.
+
+    Raises DamageError if its record is damaged.
+    """
+    if "provenance.json" not in artefact.sha256 or paths.address(artefact.folder) is None:
+        return None
+    record = json.loads(artefact.read("provenance.json"))
+    return (Path(record["diff_file"]), str(record["diff_sha256"])) if record.get("diff_file") else None
 
 
 def planned_digest(folder: Path, overrides: Sequence[str]) -> str | None:

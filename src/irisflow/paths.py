@@ -67,6 +67,11 @@ def study(scale: str, study: str) -> Path:
     return RESULTS / scale / "studies" / study
 
 
+def diffs(of: str) -> Path:
+    """Return the folder of the uncommitted changes with which results of a scale were made, each named by its sha256."""
+    return RESULTS / of / "diffs"  # of no run: not a function of `scale`, whose folders are addresses
+
+
 def address(folder: Path) -> tuple[str, dict[str, str]] | None:
     """Return the kind of artefact whose address a folder is, and the names in it; None if it is no address."""
     for kind, pattern in _patterns().items():
@@ -132,6 +137,7 @@ REPORT_FILES = (
     "summary.html",
     "summary.json",
     "metrics.json",
+    "provenance.json",
     "manifest.json",
     "figures",
     "tables",

@@ -1,23 +1,22 @@
 """What a result stands on: code, versions, hardware, seeds, inputs, and what it cost."""
 
-import hashlib
 import os
 import platform
 import resource
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from irisflow.params import ROOT
 from irisflow.storage import sha256_of
 
+LOCK = "requirements.lock"
 PACKAGES = (
     "torch", "torchvision", "numpy", "gymnasium", "ale-py", "hydra-core", "snakemake", "dvc", "rliable", "arch", "pandas",
 )  # fmt: skip
@@ -27,44 +26,29 @@ def record(
     stage: str,
     digest: str,
     *,
+    git: Mapping[str, Any],
     seeds: Mapping[str, int],
     inputs: list[Path],
-    device: str | None = None,
-    num_threads: int | None = None,
+    computing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the provenance of one stage, as JSON-able data. Nothing in it reads the clock.
 
-    A stage that does not compute with torch has neither device nor threads.
+    `git` is the state of the checkout when the stage began, `computing` on what and how torch computed: nothing for a stage
+    that does not compute with torch.
     """
-    computing = {"device": device, "torch_threads": num_threads}
+    lock = ROOT / LOCK
     return {
         "stage": stage,
         "digest": digest,
-        **git_state(),
+        **git,
+        "lock_sha256": sha256_of(lock) if lock.is_file() else None,
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": hardware(),
-        "computing": {key: value for key, value in computing.items() if value is not None},
+        "computing": dict(computing or {}),
         "seeds": dict(seeds),
         "inputs": {str(path): sha256_of(path) for path in inputs},
         "command": shlex.join(["irisflow", *sys.argv[1:]]),
     }
-
-
-def git_state() -> dict[str, Any]:
-    """Return commit, branch, whether tracked files differ and the sha256 of how; None where there is no git.
-
-    `dvc.lock` may differ.
-    """
-    try:
-        commit = _git("rev-parse", "HEAD")
-        branch = _git("rev-parse", "--abbrev-ref", "HEAD")
-        changes = _git_bytes(
-            "diff", "HEAD", "--binary", "--no-ext-diff", "--no-color", "--", ".", ":!dvc.lock"
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "branch": None, "dirty": None, "diff_sha256": None}
-    sha256 = hashlib.sha256(changes).hexdigest() if changes else None
-    return {"commit": commit, "branch": branch, "dirty": bool(changes), "diff_sha256": sha256}
 
 
 def hardware() -> dict[str, Any]:
@@ -77,18 +61,35 @@ def hardware() -> dict[str, Any]:
     }
 
 
+class Starts(Protocol):
+    """Counts how often work was started, and how its starts ended."""
+
+    def note_resumed(self) -> None:
+        """Note that the start which is at work goes on from a checkpoint."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how often what happened."""
+
+
 class Cost:
-    """Measures one stage: wall-clock seconds from construction, and the process's peak memory."""
+    """Measures one stage: wall-clock seconds from construction, the process's peak memory, and starts where these count."""
 
     def __init__(self, stage: str, **run: Any) -> None:
         self.run = {"stage": stage, **run}
         self.start = time.monotonic()
         self.earlier_s = 0.0
+        self.starts: Starts | None = None
 
     @property
     def wall_s(self) -> float:
         """Seconds so far, those before a resume included."""
         return self.earlier_s + time.monotonic() - self.start
+
+    def go_on(self, earlier_s: float) -> None:
+        """Take in the seconds up to the checkpoint from which the work now goes on."""
+        self.earlier_s = earlier_s
+        if self.starts is not None:
+            self.starts.note_resumed()
 
     def record(
         self,
@@ -102,6 +103,7 @@ class Cost:
         peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             **self.run,
+            **(self.starts.counts() if self.starts is not None else {}),
             "wall_s": round(self.wall_s, 3),
             "env_steps": env_steps,
             "num_updates": dict(num_updates or {}),
@@ -109,14 +111,6 @@ class Cost:
             "device": device,
             "parameters": dict(parameters) if parameters else None,
         }
-
-
-def _git(*arguments: str) -> str:
-    return _git_bytes(*arguments).decode(errors="replace").strip()
-
-
-def _git_bytes(*arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 def _versions() -> dict[str, str]:

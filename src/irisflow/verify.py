@@ -20,7 +20,7 @@ import yaml
 from irisflow import params, storage
 from irisflow import paths as places
 from irisflow.errors import ConfigError, DamageError, DataError
-from irisflow.identity import check_address, noted_inputs, planned_digest
+from irisflow.identity import check_address, noted_changes, noted_inputs, planned_digest
 from irisflow.mend import way_out
 from irisflow.progress import progress
 from irisflow.storage import MANIFEST, Artefact, read_manifest
@@ -180,6 +180,7 @@ def _check(
     for copy, md5 in copies.items():
         if copy.exists():
             result.compare(copy, "md5", md5, "its name", mend=COPY)
+    _check_changes(result, artefacts)
     for artefact in artefacts:
         _check_extra(result, artefact)
         _check_inputs(result, artefact)
@@ -252,6 +253,20 @@ def _check_inputs(result: Inspection, artefact: Artefact) -> None:
     result.hash((path, "sha256") for path in inputs)
     for path, expected in inputs.items():
         _stands_on(result, artefact.folder, path, expected)
+
+
+def _check_changes(result: Inspection, artefacts: Iterable[Artefact]) -> None:
+    """Find kept changes that are not what they were; that some are gone is a remark, as no result depends on them."""
+    whole = [found for found in artefacts if not result.has_problem(found.folder / "provenance.json")]
+    kept = dict(changes for found in whole if (changes := noted_changes(found)) is not None)
+    result.hash((path, "sha256") for path in kept)
+    gone = [path for path in kept if not path.exists()]
+    for path in sorted(kept.keys() - gone):
+        result.compare(path, "sha256", kept[path], "its name", mend=f"`dvc checkout {path}` may restore it.")
+    if gone:
+        result.notes.append(
+            f"Results were made with changes that are neither committed nor kept any more: {', '.join(map(str, gone))}."
+        )
 
 
 def _check_checkpoints(result: Inspection, artefact: Artefact) -> None:

@@ -321,6 +321,11 @@ def test_a_run_without_checkpoints_and_media_has_only_what_is_left(checkout_with
     )
     run(checkout_with_runs, *launch(checkout_with_runs, f"hydra.run.dir={folder}", *words), check=True)
     assert not [path for path in (folder / "media").rglob("*") if path.is_file()]
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last", "resume", "LOCK"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+        "last",
+        "resume",
+        "LOCK",
+        "starts.log",
+    }
     (row,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert "mine/num_steps" in row and not [name for name in row if name.startswith("train_dataset")]

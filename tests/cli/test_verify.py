@@ -1,5 +1,6 @@
 """`irisflow verify`: damage in any file that a report stands on is named, whatever its date and size say."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,9 +14,10 @@ import pytest
 from published import publish_study
 
 from irisflow import cli
+from irisflow import paths as places
 from irisflow.storage import MANIFEST, publish, read_manifest
 from irisflow.study import Study
-from irisflow.verify import Inspection, inspect_study
+from irisflow.verify import Inspection, inspect_paths, inspect_study
 from workspace import irisflow, planned, run
 
 AGENT = Path("results/smoke/agents/iris/Catch/seed-0")
@@ -155,6 +157,24 @@ def test_scores_of_an_agent_that_was_made_anew_are_outdated(study: Study) -> Non
     publish_again({"agent.safetensors": b"another agent"})
     reasons = {problem.path: problem.reason for problem in inspect_study(study).problems}
     assert reasons == {SCORES: "outdated", AGENT / "curve.csv": "outdated"}
+
+
+def test_changes_that_were_kept_are_hashed_and_those_that_are_gone_are_a_note(study: Study) -> None:
+    changes = b"diff --git a/src b/src"
+    sha256 = hashlib.sha256(changes).hexdigest()
+    kept = places.diffs("smoke") / f"{sha256}.diff"
+    record = {"stage": "agent", "inputs": {}, "diff_sha256": sha256, "diff_file": str(kept)}
+    publish_again({"provenance.json": json.dumps(record).encode()})
+    result = inspect_paths([AGENT])
+    assert not result.problems and str(kept) in result.notes[0] and len(result.notes) == 1
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(changes)
+    result = inspect_paths([AGENT])
+    assert not result.problems and not result.notes and kept in result.files
+    kept.write_bytes(changes[:-1])
+    (problem,) = inspect_paths([AGENT]).problems
+    assert (problem.path, problem.reason, problem.expected) == (kept, "sha256", sha256)
+    assert "its name has" in problem.line() and "dvc checkout" in problem.line()
 
 
 def test_another_configuration_is_a_note_and_no_damage(study: Study) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from irisflow.statistics.episode_score import EpisodeScore
+from irisflow.statistics.provenance import job_record
 from irisflow.statistics.reference import possible_range, published, reference
 from irisflow.statistics.scores import Run
 from irisflow.statistics.study import StudyDescription, VariantDescription
@@ -184,7 +185,7 @@ def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
                             if is_training
                             else {},
                             "peak_rss_mb": float(rng.uniform(3000, 3500)),
-                            **({"num_resumes": int(seed == 1)} if is_training else {}),
+                            **(_starts_of(seed) if is_training else {}),
                             "device": "cpu",
                             "parameters": {
                                 "tokenizer": 7_600_000,
@@ -198,18 +199,47 @@ def costs_of(description: StudyDescription) -> list[dict[str, Any]]:
     for game in description.games:
         records.append(
             {
-                **records[0],
+                **records[1],
                 "stage": "collect",
                 "variant": None,
                 "game": game,
                 "run_id": f"collect-{game}",
                 "wall_s": 40.0,
                 "num_updates": {},
-                "num_resumes": None,
                 "parameters": None,
             }
         )
     return records
+
+
+def _starts_of(seed: int) -> dict[str, int]:
+    """Return the counts of a training: the one with seed 1 was interrupted once, and died once."""
+    again = int(seed == 1)
+    return {
+        "num_starts": 1 + 2 * again,
+        "num_resumes": again,
+        "num_interrupted": again,
+        "num_died": again,
+    }
+
+
+def jobs_of(description: StudyDescription) -> list[dict[str, Any]]:
+    """Return what is told of each job of a run."""
+    sources = {(source["stage"], *_names_in(source)): source for source in provenance_of(description)}
+    jobs = []
+    for cost in costs_of(description):
+        key = (cost["stage"], cost["variant"], cost["game"], f"seed-{cost['seed']}")
+        if key in sources:
+            folder = f"results/synthetic/{cost['stage']}/{cost['variant']}/{cost['game']}/seed-{cost['seed']}"
+            jobs.append(
+                job_record(folder, cost, sources[key], outputs={"params.yaml": "cd" * 32}, about={"seed": 0})
+            )
+    return jobs
+
+
+def _names_in(source: dict[str, Any]) -> list[str]:
+    """Return variant, game and seed of a record, whose inputs name them."""
+    return next(iter(source["inputs"])).split("/")[3:6]
 
 
 def provenance_of(description: StudyDescription) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`irisflow compare`: sources read alike, names kept apart, faults refused, and the report that comes out."""
 
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,45 @@ def test_the_published_file_gives_the_published_numbers_and_leaves_out_means_of_
     assert told["coverage"]["is_complete"] and told["coverage"]["num_present"] == 8 * 26 * 5
     assert told["comparisons"]["SimPLe"]["verdict"] == "worse"
     assert "not known here" in " ".join(caveat["text"] for caveat in told["caveats"])
+
+
+@pytest.mark.parametrize("name", ["summary.json", "summary.pdf", "summary.html", "."])
+def test_a_report_is_no_source_and_the_line_names_the_folder_of_its_study(name: str, tmp_path: Path) -> None:
+    told = {"study": {"name": "backbones", "scale": "quick"}}
+    (tmp_path / "summary.json").write_text(json.dumps(told))
+    for other in ("summary.pdf", "summary.html"):
+        (tmp_path / other).write_bytes(b"a report")
+    place = tmp_path / name
+    with pytest.raises(ConfigError) as error:
+        read_source(place)
+    wanted = "its study's folder, results/quick/studies/backbones, or the scores.csv in it"
+    assert str(error.value) == (
+        f"compare: {place} is a report, which the scores are not read from. Name {wanted}."
+    )
+    told["study"]["name"] = "compare"
+    (tmp_path / "summary.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="Name the sources that it compared"):
+        read_source(place)
+
+
+def test_a_summary_beside_scores_names_its_own_folder_and_a_report_alone_what_is_wanted(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "summary.pdf").write_bytes(b"a report")
+    with pytest.raises(ConfigError, match="its study's folder, results/SCALE/studies/NAME, or"):
+        read_source(tmp_path / "summary.pdf")
+    (tmp_path / "scores.csv").write_text("scores")
+    (tmp_path / "summary.json").write_text(json.dumps({"study": {"name": "x", "scale": "quick"}}))
+    with pytest.raises(
+        ConfigError, match=re.escape(f"its study's folder, {tmp_path}, or the scores.csv in it")
+    ):
+        read_source(tmp_path / "summary.json")
+
+
+def test_a_file_of_scores_may_be_called_summary(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({"Pong": [1.0, 2.0]}))
+    assert len(read_source(path).runs) == 2
 
 
 def test_every_run_counts_where_variants_have_other_numbers_of_runs(tmp_path: Path) -> None:

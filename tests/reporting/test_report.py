@@ -62,6 +62,7 @@ def summary_of(
         random_play=synthetic.random_play_of(description) if measured else (),
         world_model=table(measured or ()),
         confusions=synthetic.confusions_of(description),
+        jobs=synthetic.jobs_of(description),
     )
 
 

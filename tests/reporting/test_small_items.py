@@ -13,7 +13,6 @@ from irisflow.reporting import appendix, published, tables
 from irisflow.reporting.document import build_report
 from irisflow.reporting.figures import draw_iqm_curve
 from irisflow.reporting.quality_tables import quality_tables
-from irisflow.reporting.style import DASH
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +103,6 @@ def test_published_scores_are_those_of_the_papers_and_an_older_summary_has_none(
     assert published.published_scores_tables({**summary, "published": older}) == []
 
 
-def test_trainings_that_went_on_are_named_and_older_ones_did_not_count(summary: dict[str, Any]) -> None:
-    def told(cost: dict[str, Any]) -> Any:
-        rows = tables.provenance_table({**summary, "cost": cost})["rows"]
-        return next(value for what, value in rows if what == "Trainings that were stopped and went on")
-
-    words = told(summary["cost"])
-    assert words.startswith("4 of 8 trainings: fsq, Breakout, seed 1 (1 time), iris, Breakout")
-    assert told({"resumes": {"num_counted": 8, "runs": []}}) == "none of 8 trainings"
-    assert told({}) == told({"resumes": {"num_counted": 0, "runs": []}}) == "not recorded"
-
-
 def test_the_appendix_has_every_setting_and_the_words(summary: dict[str, Any], folder: Path) -> None:
     pages = "\n".join(pages_of(folder))
     assert all(key in pages for key, _ in summary["study"]["configuration"])
@@ -127,17 +115,7 @@ def test_the_appendix_has_every_setting_and_the_words(summary: dict[str, Any], f
     assert len(table["rows"]) == 1 and table["rows"][0][1].endswith("…")
     assert all(len(row) == len(table["columns"]) for row in table["rows"])
     without = {**summary, "study": {**summary["study"], "configuration": ()}}
-    assert [page["title"] for page in appendix.appendix(without)] == ["Appendix: words"]
-
-
-def test_provenance_tells_what_was_not_committed_and_which_cartridges_were_played(
-    summary: dict[str, Any],
-) -> None:
-    told = {**summary["provenance"], "is_dirty": True, "diffs": ["ab" * 32], "cartridges": {"Pong": ["60e0"]}}
-    rows = dict(tables.provenance_table({**summary, "provenance": told})["rows"])
-    assert "abababababab" in rows["Working tree dirty"]["text"] and rows["Cartridges, md5"] == "Pong 60e0"
-    older = {key: value for key, value in told.items() if key not in ("diffs", "cartridges")}
-    assert dict(tables.provenance_table({**summary, "provenance": older})["rows"])["Cartridges, md5"] == DASH
+    assert [page["title"] for page in appendix.appendix(without)] == ["Appendix: starts of jobs, words"]
 
 
 @pytest.mark.parametrize("num_games", [1, 2, 8])

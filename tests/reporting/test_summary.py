@@ -178,8 +178,11 @@ def test_jobs_that_computed_differently_are_told_and_one_that_did_not_compute_is
         return [text for text in texts if "alike" in text or "machines" in text]
 
     assert notes(records) == []
+    precise = {**records[0], "computing": {**records[0]["computing"], "precision": "bfloat16"}}
+    plain = {**records[0], "computing": {**records[0]["computing"], "precision": "float32"}}
+    assert notes([*records, precise, plain]) == [], "training has a precision of its own"
     threads = {**records[0], "computing": {"device": "cpu", "torch_threads": 2}}
-    assert notes([*records, threads]) == ["Jobs did not all compute alike: device cpu; torch threads 1, 2."]
+    assert notes([*records, threads]) == ["Jobs did not all compute alike: torch threads 1, 2."]
     elsewhere = {**records[0], "hardware": {"processor": "Another", "cores": 2}}
     assert notes([*records, elsewhere]) == ["Jobs ran on 2 different machines."]
 

@@ -149,7 +149,26 @@ def test_a_killed_stage_goes_on_to_the_artefact_of_one_that_was_not(smoke_run: P
     for name in COMPARED:
         assert (folder / agent / name).read_bytes() == (smoke_run / agent / name).read_bytes(), name
     costs = [json.loads((root / agent / "cost.json").read_text()) for root in (folder, smoke_run)]
-    assert [cost["num_resumes"] for cost in costs] == [1, 0]
+    counts = ("num_starts", "num_resumes", "num_interrupted", "num_died")
+    assert [[cost[key] for key in counts] for cost in costs] == [[2, 1, 0, 1], [1, 0, 0, 0]]
+
+
+def test_pretraining_that_died_twice_ends_in_the_same_bytes_and_tells_of_it(
+    smoke_run: Path, finished: Path
+) -> None:
+    names = ("--scale=smoke", "--tokenizer=iris", "--game=Catch", "--seed=0", "--force")
+    command = (sys.executable, "-m", "irisflow", "pretrain-tokenizer", *names)
+    for place in ("pretrain.resumed:1", "pretrain.update:2"):  # before the first checkpoint, and after it
+        assert run(finished, "env", f"IRISFLOW_FAULT={place}:kill", *command).returncode == -9
+    log = next((finished / "resume").glob("pretrain_tokenizer-*/starts.log"))
+    assert log.read_text().split() == ["start", "start"]
+    run(finished, *command, check=True)
+    folder = paths.tokenizer("smoke", "iris", "own", "Catch", 0)
+    for name in ("tokenizer.safetensors", "metrics.jsonl", "params.yaml"):
+        assert (finished / folder / name).read_bytes() == (smoke_run / folder / name).read_bytes(), name
+    cost = json.loads((finished / folder / "cost.json").read_text())
+    told = [cost[key] for key in ("num_starts", "num_resumes", "num_interrupted", "num_died")]
+    assert told == [3, 1, 0, 2] and not list((finished / "resume").glob("*"))
 
 
 def test_a_second_process_on_the_same_run_is_turned_away(tmp_path: Path) -> None:

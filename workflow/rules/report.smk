@@ -45,6 +45,7 @@ rule report:
             labels={"what": "all numbers", "format": "JSON"},
         ),
         metrics="reports/metrics.json",
+        provenance="reports/provenance.json",
         manifest="reports/manifest.json",
         figures=report(
             directory("reports/figures"),

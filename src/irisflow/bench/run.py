@@ -15,6 +15,7 @@ from irisflow.bench.play_phases import num_cores
 from irisflow.bench.registry import PHASES, chosen
 from irisflow.bench.timing import HASTY, THOROUGH, Effort
 from irisflow.bench.workload import Request, Workload
+from irisflow.checkout import git_state
 from irisflow.errors import ConfigError
 from irisflow.progress import progress, say
 from irisflow.training.device import choose_device
@@ -86,6 +87,7 @@ def _about(request: Request, peaks: MachinePeaks, device: torch.device, channels
     """Return what a result says of its circumstances."""
     used = peaks.at_width(channels).convolution / 1e9
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    git = git_state()
     return {
         "kind": result.KIND,
         "schema": result.SCHEMA,
@@ -96,6 +98,6 @@ def _about(request: Request, peaks: MachinePeaks, device: torch.device, channels
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": provenance.hardware(),
-        **{key: value for key, value in provenance.git_state().items() if key != "branch"},
+        **{key: git[key] for key in ("commit", "dirty", "diff_sha256")},
         "peaks": {**peaks.as_dict(), "convolution_used_gflops_per_s": used},
     }

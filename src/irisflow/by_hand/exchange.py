@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load, save
 from torch import Tensor
 
-from irisflow import games, params, provenance
+from irisflow import games, params
 from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.by_hand.folder import RunFolder
+from irisflow.checkout import git_state
 from irisflow.envs.make import make_environment
 from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.initialization.exchange import check_is_iris, import_agent, iris_tensors
@@ -42,7 +43,7 @@ def import_checkpoint(path: Path, *, game: str, overrides: list[str], folder: Pa
     imported = folder / "checkpoints" / "imported"
     whole.initialization.path_to_checkpoint = imported.relative_to(folder).as_posix()
     place.make(whole)
-    origin = {"sha256": {str(path.absolute()): sha256}, "git": provenance.git_state()}
+    origin = {"sha256": {str(path.absolute()): sha256}, "git": git_state()}
     place.write_origin(Origin(origin["sha256"], 0).record())
     files = {
         "agent.safetensors": weights_of(agent),

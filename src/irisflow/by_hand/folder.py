@@ -10,9 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from irisflow.checkout import git_state
 from irisflow.errors import ConfigError, DataError
 from irisflow.params import ROOT
-from irisflow.provenance import git_state
 from irisflow.storage import json_bytes, space_errors, write_atomically
 
 CODE = ("src/irisflow", "src/main.py", "params", "scripts")
@@ -86,8 +86,11 @@ class RunFolder:
             )
 
     def write_origin(self, weights: dict[str, Any]) -> None:
-        """Keep where the code and the first weights came from."""
-        write_atomically(self.origin, json_bytes({"weights": weights, "git": git_state()}))
+        """Keep where the code and the first weights came from, and what of the code was not committed."""
+        git = git_state(self.origin.parent)
+        if git["diff_file"] is not None:
+            git["diff_file"] = Path(git["diff_file"]).relative_to(self.path).as_posix()
+        write_atomically(self.origin, json_bytes({"weights": weights, "git": git}))
 
     def read_origin(self) -> dict[str, dict[str, Any]]:
         """Return what `write_origin` kept: `weights` and `git`. Raises DataError if that is missing or damaged."""

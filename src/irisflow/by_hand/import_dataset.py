@@ -8,13 +8,13 @@ from typing import Any
 import yaml
 
 from irisflow import games, params, paths
+from irisflow.checkout import git_state
 from irisflow.data.episodes import encode_episodes
 from irisflow.data.foreign_episodes import find_source
 from irisflow.data.importing import import_episodes
 from irisflow.envs.make import make_environment
 from irisflow.errors import ConfigError
 from irisflow.progress import say
-from irisflow.provenance import git_state
 from irisflow.storage import json_bytes, publish, write_atomically
 
 HEAD = "# Episodes that `irisflow import-dataset` imported. recording.num_steps may take only so many of their steps.\n"

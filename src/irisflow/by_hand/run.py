@@ -15,6 +15,7 @@ from irisflow.locks import single_writer
 from irisflow.progress import say
 from irisflow.provenance import Cost
 from irisflow.stages.session import Session, about, files_of, prepare
+from irisflow.starts import counted
 from irisflow.storage import publish
 from irisflow.training.metrics import write_json_lines
 from irisflow.training.run import History, train
@@ -37,7 +38,8 @@ def run(whole: DictConfig, *, game: str, digest: str, path: Path) -> None:
         folder.make(whole)
         folder.write_origin(session.origin.record())
     git = folder.read_origin()["git"]
-    with single_writer(path / "checkpoints"), ExitStack() as stack:
+    work = path / "checkpoints"
+    with single_writer(work), counted(cost, work), ExitStack() as stack:
         folder.clear()
         outlets = open_outlets(stack, whole, path, mode=mode, run_id=run_id, device=str(session.device))
         say(f"run folder: {path if path.parts else path.absolute()}")

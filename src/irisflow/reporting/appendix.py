@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from irisflow.reporting.provenance import starts_table
 from irisflow.reporting.style import Summary
 from irisflow.reporting.tables import Block, Cell, column, table
 
@@ -29,11 +30,15 @@ WORDS = {
 
 
 def appendix(summary: Summary) -> Iterator[Block]:
-    """Yield the pages after the last: the baseline's configuration where it is known, and the glossary."""
+    """Yield the pages after the last: the baseline's configuration, the log of starts, where known, and the glossary."""
     if summary["study"].get("configuration"):
         yield {"title": "Appendix: configuration", "blocks": [configuration_table(summary)]}
-    words: list[dict[str, Any]] = [{"term": term, "text": text} for term, text in WORDS.items()]
-    yield {"title": "Appendix: words", "blocks": [{"kind": "notes", "title": "", "notes": words}]}
+    notes: list[dict[str, Any]] = [{"term": term, "text": text} for term, text in WORDS.items()]
+    words = {"kind": "notes", "title": "", "notes": notes}
+    if (starts := starts_table(summary)) is None:
+        yield {"title": "Appendix: words", "blocks": [words]}
+    else:
+        yield {"title": "Appendix: starts of jobs, words", "blocks": [starts, words]}
 
 
 def configuration_table(summary: Summary) -> Block:

@@ -1,5 +1,6 @@
-"""The report: `summary.pdf`, `summary.html`, `summary.json`, the figures, built from one summary, put in place at once."""
+"""The report: the PDF, the page, its numbers and their provenance as JSON, the figures, put in place at once."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,13 @@ from irisflow.reporting.latex import write_tables
 from irisflow.reporting.notes import configuration_tables, power_note
 from irisflow.reporting.page import page
 from irisflow.reporting.pictures import Reconstructions, mean_psnr, psnr, read_reconstructions
+from irisflow.reporting.provenance import (
+    input_tables,
+    provenance_json,
+    provenance_table,
+    shown_diffs,
+    without_jobs,
+)
 from irisflow.reporting.published import drawn as published_rows
 from irisflow.reporting.published import published_scores_tables, published_table
 from irisflow.reporting.quality import quality_of
@@ -63,6 +71,7 @@ def build_report(
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     shown = in_order(summary)
+    origin = provenance_json(summary)
     pictures = Pictures(
         {key: read_reconstructions(path) for key, path in sorted(reconstructions.items())},
         {key: read_films(films[key]) for key in first_seeds(films)} if films else {},
@@ -74,13 +83,14 @@ def build_report(
         for drawing in drawings.values():
             tag(drawing.figure, styles)
             save(drawing, building / "figures")
-        told = {**summary, "reconstructions": _reconstruction_summary(pictures.frames)}
+        told = {**without_jobs(summary), "reconstructions": _reconstruction_summary(pictures.frames)}
         numbers = compact_json(told)
         (building / "summary.json").write_bytes(numbers)
+        (building / "provenance.json").write_bytes(origin)
         (building / "metrics.json").write_bytes(json_bytes(headline_numbers(shown)))
         _draw_markers(styles, building / "page")
         pages = [*_gathered(_sections(shown, drawings, pictures, building)), *appendix(shown)]
-        content = {**_frame(shown), "sections": pages}
+        content = {**_frame(shown, origin), "sections": pages}
         text = page(
             content,
             drawings,
@@ -88,6 +98,8 @@ def build_report(
             pictures.films,
             building=building,
             summary=numbers,
+            provenance=origin,
+            diffs=shown_diffs(summary),
             folders=folders or {},
         )
         (building / "summary.html").write_text(text, encoding="utf-8")
@@ -147,11 +159,19 @@ def _put_in_place(building: Path, output_dir: Path) -> None:
     for name in ("figures", "tables"):
         if (output_dir / name).exists():
             (output_dir / name).replace(building / f"old-{name}")
-    for name in ("figures", "tables", "metrics.json", "summary.json", "summary.html", "summary.pdf"):
+    for name in (
+        "figures",
+        "tables",
+        "metrics.json",
+        "provenance.json",
+        "summary.json",
+        "summary.html",
+        "summary.pdf",
+    ):
         (building / name).replace(output_dir / name)
 
 
-def _frame(summary: Summary) -> dict[str, Any]:
+def _frame(summary: Summary, origin: bytes) -> dict[str, Any]:
     """Return what the template needs outside the sections: title, footer, answer, caveats, status line."""
     study = summary["study"]
     return {
@@ -162,7 +182,11 @@ def _frame(summary: Summary) -> dict[str, Any]:
         "answer": findings.answer(summary),
         "caveats": summary["caveats"],
         "status": _status(summary),
-        "keywords": [f"scores sha256 {summary['scores_sha256']}"],
+        "keywords": [
+            *(f"commit {commit}" for commit in summary["provenance"]["commits"]),
+            f"scores sha256 {summary['scores_sha256']}",
+            f"provenance.json sha256 {hashlib.sha256(origin).hexdigest()}",
+        ],
     }
 
 
@@ -249,8 +273,8 @@ def _sections(
     notes = {"kind": "notes", "title": "Method", "notes": _method(summary)}
     records = [
         *configuration_tables(summary),
-        tables.provenance_table(summary),
-        *tables.input_tables(summary),
+        provenance_table(summary),
+        *input_tables(summary),
     ]
     yield {"title": "Method and provenance", "blocks": [notes, *records]}
 

@@ -34,11 +34,13 @@ def page(
     *,
     building: Path,
     summary: bytes,
+    provenance: bytes,
+    diffs: Mapping[str, bytes],
     folders: Mapping[Key, str],
 ) -> str:
     """Return the page. `content` is what the PDF is set from; its pictures lie in `building`. The same gives the same.
 
-    `folders` are those of the runs, relative to the page.
+    `folders` are those of the runs, relative to the page; `diffs` are uncommitted changes by their sha256.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -70,6 +72,8 @@ def page(
         ],
         films=_animations(films, list(styles)),
         summary=_uri("application/gzip", gzip.compress(summary, mtime=0)),
+        provenance=_uri("application/gzip", gzip.compress(provenance, mtime=0)),
+        diffs={sha256: _uri("text/plain", data) for sha256, data in diffs.items()},
         citation=_citation(content),
     )
 

@@ -33,14 +33,10 @@ from irisflow.statistics.inputs import COMPONENTS
 
 MOST_VARIANTS_ACROSS = 6
 MOST_ROOMY_ROWS = 6  # of the first page's tables; more are set smaller, so that they stay on it
-MOST_INPUTS = 12
 MOST_GAME_ROWS = 60  # of variants in single games; more are in the summary only
-MOST_CARTRIDGES = 4
 FEWEST_GAMES = 8  # that say something of other games
 FEW_GAMES, MANY_GAMES = 3, 8  # with more than eight the coverage lies above the warnings
 MOST_TOLD_IN_CAPTION = 8
-MOST_DIGESTS = 4
-MOST_RESUMED = 20  # trainings by name; the others are in summary.json
 IRIS_PROTOCOL = {"seeds": 5, "games": 26, "env_step": 100_000, "episodes": 100, "temperature": 0.5}
 VERDICT_STYLES = {"better": "good", "worse": "bad", "too few runs": "muted", "baseline": "muted"}
 COST_NOTES = "GFLOP: products and sums of one rollout without a backward pass, counted, an estimate. Energy: not measured."
@@ -466,70 +462,6 @@ def millions_of_parts(parameters: Mapping[str, int] | None) -> str:
 
 def _millions(quantity: int) -> str:
     return f"{quantity / 1e6:.1f} M" if quantity >= 1e5 else f"{quantity / 1e3:.1f} k"
-
-
-def provenance_table(summary: Summary) -> Block:
-    """Return T5: where the numbers come from."""
-    record = summary["provenance"]
-    diffs = "".join(f"; sha256 of them {diff[:12]}" for diff in record.get("diffs", ()))
-    tree: Cell = {"text": f"yes: uncommitted changes{diffs}", "style": "bad"} if record["is_dirty"] else "no"
-    cartridges = [f"{game} {'/'.join(found)}" for game, found in record.get("cartridges", {}).items()]
-    rows: list[list[Cell]] = [
-        ["Commit", listed(record["commits"], 3)],
-        ["Branch", listed(record["branches"], 3)],
-        ["Working tree dirty", tree],
-        ["Scores, sha256", summary["scores_sha256"]],
-        ["Inputs, sha256 of all", f"{record['inputs_sha256']} ({plural(len(record['inputs']), 'file')})"],
-        *_pairs("Seeds: ", record["seeds"], most=12),
-        *_pairs("Machine: ", record["hardware"], most=3),
-        *_pairs("Computed with: ", record["computing"], most=3),
-        ["Trainings that were stopped and went on", _resumed(summary["cost"].get("resumes"))],
-        ["Versions", _versions(record["versions"])],
-        ["Cartridges, md5", listed(cartridges, MOST_CARTRIDGES) if cartridges else DASH],
-        *_pairs("Digests: ", record["digests"], most=MOST_DIGESTS, length=12),
-        *_pairs("", {"Command": record["commands"]}, most=3),
-    ]
-    columns = [column("What", align="left"), column("Value", align="left", width="1fr")]
-    caption = f"Gathered from {plural(record['num_jobs'], 'job')}; every value is in summary.json."
-    return table("T5", "Provenance", columns, rows, size=7.5, caption=caption)
-
-
-def _resumed(resumes: Mapping[str, Any] | None) -> str:
-    """Return how many trainings went on from a checkpoint, and how often."""
-    if not resumes or not resumes["num_counted"]:
-        return "not recorded"
-    found = [
-        f"{run['variant']}, {run['game']}, seed {run['seed']} ({plural(run['num_resumes'], 'time')})"
-        for run in resumes["runs"]
-    ]
-    total = plural(resumes["num_counted"], "training")
-    return f"{len(found)} of {total}: {listed(found, MOST_RESUMED)}" if found else f"none of {total}"
-
-
-def _versions(versions: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{name} {'/'.join(found)}" for name, found in versions.items()) or DASH
-
-
-def _pairs(
-    prefix: str, record: Mapping[str, Sequence[str]], *, most: int, length: int | None = None
-) -> list[list[Cell]]:
-    """Return a row for each key with its values, each cut to `length`."""
-    rows: list[list[Cell]] = []
-    for key, values in record.items():
-        rows.append([f"{prefix}{key}".replace("_", " "), listed([value[:length] for value in values], most)])
-    return rows
-
-
-def input_tables(summary: Summary) -> list[Block]:
-    """Return T6: files read, with their hashes; nothing where no job named any."""
-    inputs = summary["provenance"]["inputs"]
-    if not inputs:
-        return []
-    rows: list[list[Cell]] = [[path, digest[:16]] for path, digest in list(inputs.items())[:MOST_INPUTS]]
-    more = len(inputs) - len(rows)
-    caption = f"{more:,} more files are listed in summary.json." if more else ""
-    columns = [column("File", align="left"), column("sha256, first 16", align="left")]
-    return [table("T6", "Input files", columns, rows, caption=caption, size=7.0)]
 
 
 def deviations(summary: Summary) -> list[str]:

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from irisflow import compositions, paths, provenance
+from irisflow.checkout import git_state
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.configuration import Change, changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
@@ -25,7 +26,7 @@ LEAST_TO_COMBINE = 4  # baseline, two changes, both
 def run(request: StudyRequest) -> None:
     """Write the artefact `study`. Raises DataError if a run's records are missing, damaged or another run's."""
     study = request.study
-    plan = StudyPlan(study)
+    plan, git = StudyPlan(study), git_state(paths.diffs(study.scale))
     request.check_inputs(plan.records)
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
@@ -35,20 +36,22 @@ def run(request: StudyRequest) -> None:
         measured = beside.submit(read_told, records.measurements)
         intervals = beside.submit(read_intervals, described, records.stretch_files)
         scores, random_play = read_scores(agents), read_scores(played)
+        jobs = records.jobs()
         summary = summarise(
             described,
             scores,
             scores,
-            records.costs(),
-            records.provenance(),
+            [job.cost for job in jobs],
+            [job.provenance for job in jobs],
             metrics=records.metrics(),
             timings=records.timings(),
             random_play=random_play,
             world_model=measured.result,
             confusions=records.confusions(),
             intervals=intervals.result,
+            jobs=[job.record for job in jobs],
         )
-    source = provenance.record(request.stage, request.digest, seeds={}, inputs=plan.records)
+    source = provenance.record(request.stage, request.digest, git=git, seeds={}, inputs=plan.records)
     files = {
         "scores.csv": to_csv([*scores, *random_play]).encode(),
         "world_model.csv": join_csv(records.measurements),

@@ -19,11 +19,12 @@ from irisflow.storage import MANIFEST, json_bytes, publish
 def run(request: RunRequest) -> None:
     """Write the artefact `recording` of a game and seed."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     is_imported = settings.recording.policy == "recorded"
     episodes, inputs = _imported(request) if is_imported else (_played(request), [])
     num_steps = sum(len(episode) for episode in episodes)
     metadata = {key: str(value) for key, value in request.about.items()}
-    source = record(request.stage, request.digest, seeds=request.seeds, inputs=inputs)
+    source = record(request.stage, request.digest, git=git, seeds=request.seeds, inputs=inputs)
     files = {
         paths.EPISODES: encode_episodes(episodes, metadata=metadata),
         "params.yaml": params.to_yaml(settings).encode(),

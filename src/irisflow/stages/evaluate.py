@@ -11,12 +11,13 @@ from irisflow.randomness import derived_seed, seed_everything
 from irisflow.stages.request import RunRequest
 from irisflow.stages.score_rows import Played, score_rows
 from irisflow.storage import json_bytes, publish, sha256_of
-from irisflow.training.device import choose_device
+from irisflow.training.device import choose_device, computing_record
 
 
 def run(request: RunRequest) -> None:
     """Write the artefact `scores` of an agent: one row an episode, cost and provenance."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     seed_everything(request.seed, request.stage)
     variant, final = request.choice.variant or "", settings.evaluation.final
@@ -58,10 +59,10 @@ def run(request: RunRequest) -> None:
     source = provenance.record(
         request.stage,
         request.digest,
+        git=git,
         seeds=request.seeds,
         inputs=[weights],
-        device=str(device),
-        num_threads=settings.common.num_threads,
+        computing=computing_record(device),
     )
     source["cartridges"] = cartridges(settings.env.test)
     files = {

@@ -11,13 +11,14 @@ from irisflow.provenance import Cost
 from irisflow.randomness import derived_seed, seed_everything, torch_stream
 from irisflow.stages.request import RunRequest
 from irisflow.storage import json_bytes, publish
-from irisflow.training.device import choose_device
+from irisflow.training.device import choose_device, computing_record
 from irisflow.training.policy import AgentPolicy
 
 
 def run(request: RunRequest) -> None:
     """Write the artefact `held_out`: the finished agent plays, now and then at random, so that more happens."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     seed_everything(request.seed, request.stage)
     environment, variant = make_environment(settings.env.train), request.choice.variant or ""
@@ -41,10 +42,10 @@ def run(request: RunRequest) -> None:
     source = provenance.record(
         request.stage,
         request.digest,
+        git=git,
         seeds={**request.seeds, "environment": env_seed},
         inputs=[player / "agent.safetensors"],
-        device=str(device),
-        num_threads=settings.common.num_threads,
+        computing=computing_record(device),
     )
     spent = cost.record(env_steps=asked.num_steps, device=str(device))
     files = {

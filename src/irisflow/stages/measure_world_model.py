@@ -30,7 +30,7 @@ from irisflow.randomness import derived_seed, seed_everything, torch_stream
 from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
 from irisflow.storage import MANIFEST, Artefact, json_bytes, publish
-from irisflow.training.device import choose_device
+from irisflow.training.device import choose_device, computing_record
 from irisflow.training.policy import AgentPolicy
 from irisflow.training.snapshots import read_snapshots
 
@@ -50,6 +50,7 @@ class Models:
 def run(request: RunRequest) -> None:
     """Write the artefact `world_model_quality`: measurements, counts and sums behind some of them, and films."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     seed_everything(request.seed, request.stage)
     variant = request.choice.variant or ""
     recording, episodes = _held_out(request)
@@ -63,10 +64,10 @@ def run(request: RunRequest) -> None:
     source = provenance.record(
         request.stage,
         request.digest,
+        git=git,
         seeds=request.seeds,
         inputs=[recording, agent.folder / "agent.safetensors", agent.folder / "snapshots.safetensors"],
-        device=str(models.device),
-        num_threads=settings.common.num_threads,
+        computing=computing_record(models.device),
     )
     counts = {str(env_step): quality.confusion for env_step, quality in qualities.items()}
     files = {

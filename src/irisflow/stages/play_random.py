@@ -14,6 +14,7 @@ from irisflow.storage import json_bytes, publish
 def run(request: RunRequest) -> None:
     """Write the artefact `random_play` of a game and seed: one row an episode, cost and provenance."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     environment, num_episodes = make_environment(settings.env.test), settings.evaluation.final.num_episodes
     seed = derived_seed(request.seed, request.stage)
     games = (play_game(environment, seed, index) for index in range(num_episodes))
@@ -30,7 +31,7 @@ def run(request: RunRequest) -> None:
         epsilon=1.0,
         checkpoint_sha256="",
     )
-    source = provenance.record(request.stage, request.digest, seeds=request.seeds, inputs=[])
+    source = provenance.record(request.stage, request.digest, git=git, seeds=request.seeds, inputs=[])
     files = {
         "scores.csv": rows.encode(),
         "params.yaml": params.to_yaml(settings).encode(),

@@ -6,6 +6,7 @@ from irisflow.provenance import Cost
 from irisflow.randomness import numpy_stream, seed_everything
 from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
+from irisflow.starts import counted
 from irisflow.tokenizer.tokenizer import build_tokenizer
 from irisflow.training.checkpoint import Checkpoints
 from irisflow.training.device import choose_device, computing_context
@@ -17,9 +18,10 @@ from irisflow.training.pretrain import pretrain
 def run(request: RunRequest) -> None:
     """Write the artefact `tokenizer` of a game and seed."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     work = paths.resume(request.stage, request.digest)
-    with single_writer(work, is_temporary=True):
+    with single_writer(work, is_temporary=True), counted(cost, work):
         replay, steps_recorded = recordings(request)
         seed_everything(request.seed, request.stage)
         tokenizer = build_tokenizer(settings.tokenizer)
@@ -57,9 +59,10 @@ def run(request: RunRequest) -> None:
             tokenizer,
             result,
             cost,
+            git=git,
             folder=folder,
             name="tokenizer",
             steps_recorded=steps_recorded,
             inputs=[],
-            device=str(device),
+            device=device,
         )

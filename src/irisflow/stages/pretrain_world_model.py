@@ -11,6 +11,7 @@ from irisflow.provenance import Cost
 from irisflow.randomness import numpy_stream, seed_everything
 from irisflow.stages.recordings import publish_pretrained, recordings
 from irisflow.stages.request import RunRequest
+from irisflow.starts import counted
 from irisflow.tokenizer.tokenizer import build_tokenizer
 from irisflow.training.checkpoint import Checkpoints
 from irisflow.training.device import choose_device, computing_context
@@ -24,11 +25,12 @@ from irisflow.world_model.world_model import build_world_model
 def run(request: RunRequest) -> None:
     """Write the artefact `world_model` of a game and seed."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     device = choose_device(settings.common.device, num_threads=settings.common.num_threads)
     num_actions = _num_actions(settings)
     folders = pretrained_folders(settings, scale=request.scale, game=request.game, seed=request.seed)
     work = paths.resume(request.stage, request.digest)
-    with single_writer(work, is_temporary=True):
+    with single_writer(work, is_temporary=True), counted(cost, work):
         replay, steps_recorded = recordings(
             request,
             time_limit_is_end=settings.training.time_limit_is_end,
@@ -77,11 +79,12 @@ def run(request: RunRequest) -> None:
             world_model,
             result,
             cost,
+            git=git,
             folder=folders["world_model"],
             name="world_model",
             steps_recorded=steps_recorded,
             inputs=[folders["tokenizer"] / "tokenizer.safetensors"],
-            device=str(device),
+            device=device,
         )
 
 

@@ -1,11 +1,12 @@
 """What the pretraining stages share: reading the recordings of a corpus, publishing a pretrained part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 from torch import nn
@@ -20,6 +21,7 @@ from irisflow.provenance import Cost
 from irisflow.records import Episode
 from irisflow.stages.request import RunRequest
 from irisflow.storage import json_bytes, publish
+from irisflow.training.device import computing_record
 from irisflow.training.metrics import json_lines
 from irisflow.training.pretrain import Pretrained, as_replay
 
@@ -82,24 +84,25 @@ def publish_pretrained(
     result: Pretrained,
     cost: Cost,
     *,
+    git: Mapping[str, Any],
     folder: Path,
     name: str,
     steps_recorded: dict[Path, int],
     inputs: list[Path],
-    device: str,
+    device: torch.device,
 ) -> None:
     """Write a pretrained part's artefact: weights, configuration, losses, cost and provenance."""
     settings = request.settings
     weights = {key: value.cpu().contiguous() for key, value in part.state_dict().items()}
     parameters = {name: sum(parameter.numel() for parameter in part.parameters())}
-    spent = cost.record(num_updates={name: result.num_updates}, device=device, parameters=parameters)
+    spent = cost.record(num_updates={name: result.num_updates}, device=str(device), parameters=parameters)
     source = provenance.record(
         request.stage,
         request.digest,
+        git=git,
         seeds=request.seeds,
         inputs=[*steps_recorded, *inputs],
-        device=device,
-        num_threads=settings.common.num_threads,
+        computing=computing_record(device, precision=settings.common.precision),
     )
     about = {**request.about, "recordings": {str(path): steps for path, steps in steps_recorded.items()}}
     files = {

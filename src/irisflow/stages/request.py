@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from irisflow import compositions, games, params, schema
+from irisflow import compositions, games, params, paths, schema
+from irisflow.checkout import git_state
 from irisflow.errors import ConfigError
 from irisflow.identity import check_made_as_planned, open_own
 from irisflow.params import Choice
@@ -65,6 +66,10 @@ class RunRequest:
         artefact = open_own(folder, kind=kind)
         check_made_as_planned(artefact, self.choice.overrides, is_planned=self.is_planned)
         return artefact
+
+    def checkout(self) -> dict[str, Any]:
+        """Return the state of the checkout now, as the stage begins, and keep what is not committed."""
+        return git_state(paths.diffs(self.scale))
 
     @property
     def scale(self) -> str:

@@ -15,7 +15,7 @@ from irisflow.initialization.initialize import Origin, initialize
 from irisflow.provenance import Cost
 from irisflow.randomness import seed_everything
 from irisflow.storage import json_bytes
-from irisflow.training.device import choose_device
+from irisflow.training.device import choose_device, computing_record
 from irisflow.training.loop import Trainer
 from irisflow.training.metrics import json_lines
 from irisflow.training.run import History
@@ -60,29 +60,32 @@ def files_of(
     cost: Cost,
     digest: str,
     *,
-    git: Mapping[str, Any] | None = None,
+    git: Mapping[str, Any],
 ) -> dict[str, bytes]:
     """Return the files of a trained agent's artefact by name, all but its learning curve.
 
-    `git` is the state of the checkout that the code was copied from, where that is not the one around the working directory.
+    `git` is the state of the checkout that the code comes from, when the run began.
     """
-    trainer, device = session.trainer, str(session.device)
+    trainer = session.trainer
     parameters = {
         name: sum(parameter.numel() for parameter in part.parameters())
         for name, part in session.agent.named_children()
     }
     spent = cost.record(
-        env_steps=trainer.env_steps, num_updates=trainer.num_updates, device=device, parameters=parameters
+        env_steps=trainer.env_steps,
+        num_updates=trainer.num_updates,
+        device=str(session.device),
+        parameters=parameters,
     )
     source = provenance.record(
         "train_agent",
         digest,
+        git=git,
         seeds={"run": settings.common.seed},
         inputs=[],
-        device=device,
-        num_threads=settings.common.num_threads,
+        computing=computing_record(session.device, precision=settings.common.precision),
     )
-    source |= {**(git or {}), "inputs": session.origin.sha256, "cartridges": cartridges(settings.env.train)}
+    source |= {"inputs": session.origin.sha256, "cartridges": cartridges(settings.env.train)}
     if session.origin.foreign is not None:
         source["initial_weights"] = session.origin.foreign.record()
     return {

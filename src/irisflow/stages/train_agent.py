@@ -9,6 +9,7 @@ from irisflow.provenance import Cost
 from irisflow.stages.request import RunRequest
 from irisflow.stages.score_rows import Played, score_rows
 from irisflow.stages.session import about, files_of, prepare
+from irisflow.starts import counted
 from irisflow.storage import publish
 from irisflow.training.run import train
 from irisflow.training.snapshots import Snapshots
@@ -17,9 +18,10 @@ from irisflow.training.snapshots import Snapshots
 def run(request: RunRequest) -> None:
     """Write the artefact `agent`: weights, snapshots, metrics, learning curve, reconstructions, cost, provenance."""
     settings, cost = request.settings, Cost(request.stage, **request.run)
+    git = request.checkout()
     work = paths.resume(request.stage, request.digest)
     variant, protocol = request.choice.variant or "", settings.collection.test.config
-    with single_writer(work, is_temporary=True):
+    with single_writer(work, is_temporary=True), counted(cost, work):
         for part, folder in initial_folders(
             settings, scale=request.scale, game=request.game, seed=request.seed
         ):
@@ -42,7 +44,7 @@ def run(request: RunRequest) -> None:
             what=what,
             sinks=[snapshots],
         )
-        files = files_of(session, settings, history, cost, request.digest)
+        files = files_of(session, settings, history, cost, request.digest, git=git)
         curve = score_rows(
             request,
             [Played(**row) for row in history.curve],

@@ -1,6 +1,5 @@
 """What a study cost, where it came from, and how its losses fell: records of the stages, gathered."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,7 +23,7 @@ def cost_summary(
     Seconds and steps are sums over jobs, memory the largest.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
-    for cost in sorted(costs, key=_canonical):
+    for cost in sorted(costs, key=canonical):
         groups.setdefault((str(cost["stage"]), str(cost["variant"] or SHARED)), []).append(cost)
     owners = [SHARED, *variants]
     ordered = sorted(groups, key=lambda key: (stage_order(key[0]), _position(key[1], owners)))
@@ -33,19 +32,10 @@ def cost_summary(
     return {
         "rows": rows,
         "phases": phase_rows(timings or {}, trained, variants),
-        "resumes": _resumes(costs),
         "wall_s": sum(row["wall_s"] for row in rows),
         "wall_s_by_stage": _totals(rows, "stage"),
         "wall_s_by_variant": _totals(rows, "variant"),
     }
-
-
-def _resumes(costs: Sequence[Record]) -> dict[str, Any]:
-    """Return how many trainings counted their resumes, and `runs`: those that were stopped and went on, how often."""
-    counted = [cost for cost in costs if cost.get("num_resumes") is not None]
-    keys = ("variant", "game", "seed", "num_resumes")
-    runs = [{key: cost[key] for key in keys} for cost in counted if cost["num_resumes"]]
-    return {"num_counted": len(counted), "runs": sorted(runs, key=_canonical)}
 
 
 def stage_order(stage: str) -> tuple[int, str]:
@@ -85,60 +75,8 @@ def _totals(rows: Iterable[Record], key: str) -> dict[str, float]:
     return totals
 
 
-def provenance_summary(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the distinct commits, versions, machines, seeds and commands of all jobs; all input hashes."""
-    ordered = sorted(records, key=_canonical)
-    stages = sorted({str(record["stage"]) for record in ordered}, key=stage_order)
-    inputs = {str(path): str(digest) for record in ordered for path, digest in record["inputs"].items()}
-    return {
-        "num_jobs": len(ordered),
-        "commits": _distinct(record["commit"] or "none" for record in ordered),
-        "branches": _distinct(record["branch"] or "none" for record in ordered),
-        "is_dirty": any(record["dirty"] for record in ordered),
-        "diffs": _distinct(record["diff_sha256"] for record in ordered if record.get("diff_sha256")),
-        "cartridges": _merged(record.get("cartridges", {}) for record in ordered),
-        "versions": _merged(record["versions"] for record in ordered),
-        "hardware": _merged(record["hardware"] for record in ordered),
-        "num_machines": len({_canonical(record["hardware"]) for record in ordered}),
-        "computing": _merged(record["computing"] for record in ordered),
-        "seeds": _merged(record["seeds"] for record in ordered),
-        "commands": _distinct(_command(record["command"]) for record in ordered if record["command"]),
-        "digests": {
-            stage: _distinct(record["digest"] for record in ordered if record["stage"] == stage)
-            for stage in stages
-        },
-        "inputs": dict(sorted(inputs.items())),
-        "inputs_sha256": hashlib.sha256(_canonical(inputs).encode()).hexdigest(),
-    }
-
-
-def _command(command: str | Sequence[str]) -> str:
-    return command if isinstance(command, str) else " ".join(command)
-
-
-def _merged(records: Iterable[Record]) -> dict[str, list[str]]:
-    """Return key -> the distinct values that the records have for it."""
-    values: dict[str, set[str]] = {}
-    for record in records:
-        for key, value in record.items():
-            values.setdefault(str(key), set()).add(_plain(value))
-    return {key: _distinct(found) for key, found in sorted(values.items())}
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _distinct(values: Iterable[Any]) -> list[str]:
-    """Return the values as text, each once, sorted; numbers by size."""
-    return sorted(
-        {str(value) for value in values}, key=lambda text: (len(text) if text.isdigit() else 99, text)
-    )
-
-
-def _canonical(record: Any) -> str:
+def canonical(record: Any) -> str:
+    """Return a record as text by which records are sorted, and told from each other."""
     return json.dumps(record, sort_keys=True)
 
 

@@ -83,10 +83,12 @@ def _provenance(_: StudyDescription, summary: Summary) -> Iterator[dict[str, str
         yield _caveat("warn", f"Jobs ran at {len(provenance['commits'])} different commits.")
     if provenance["num_machines"] > 1:
         yield _caveat("note", f"Jobs ran on {provenance['num_machines']} different machines.")
-    if any(len(found) > 1 for found in provenance["computing"].values()):
-        ways = "; ".join(
-            f"{key.replace('_', ' ')} {', '.join(found)}" for key, found in provenance["computing"].items()
-        )
+    ways = "; ".join(
+        f"{key.replace('_', ' ')} {', '.join(found)}"
+        for key, found in provenance["computing"].items()
+        if len(found) > 1 and key != "precision"  # which training has of its own: the configuration tells
+    )
+    if ways:
         yield _caveat("note", f"Jobs did not all compute alike: {ways}.")
 
 

@@ -18,7 +18,7 @@ from irisflow.statistics.gathering import (
 from irisflow.statistics.quality_intervals import interval_records
 from irisflow.statistics.records import Records
 from irisflow.statistics.scores import PROTOCOL, Run
-from irisflow.statistics.sources import Source
+from irisflow.statistics.sources import COMPARISON, Source
 from irisflow.statistics.study import StudyDescription, VariantDescription
 from irisflow.statistics.summary import summarise
 
@@ -53,6 +53,7 @@ class Comparison:
             confusions=self.records.each("confusions"),
             intervals=interval_records(self.study, self.records.each("stretches")),
             remarks=self.remarks,
+            jobs=[job.record for job in self.records.jobs],
         )
 
     def pictures(self, kind: str) -> dict[tuple[str, str, int], Path]:
@@ -96,7 +97,7 @@ def compared(
     chosen = baseline or _baseline(named, variants)
     records, remarks = gathered(named, runs, baseline=chosen)
     study = StudyDescription(
-        name="compare",
+        name=COMPARISON,
         title=title or "Comparison of " + ", ".join(source.label for source in sources),
         scale="mixed" if is_mixed else _scale(sources),
         scale_note="Scores of " + "; ".join(_told(source) for source in sources),

@@ -27,9 +27,18 @@ COST: Kinds = {
 }
 MORE_PROVENANCE: Kinds = {
     "diff_sha256": (str, type(None)),
+    "diff_bytes": (int, type(None)),
+    "diff_file": (str, type(None)),
+    "lock_sha256": (str, type(None)),
     "cartridges": (dict,),
+    "initial_weights": (dict,),
 }  # older jobs did not tell them
-MORE_COST: Kinds = {"num_resumes": (int,)}  # of trainings; older ones did not count them
+MORE_COST: Kinds = {
+    "num_starts": (int,),
+    "num_resumes": (int,),
+    "num_interrupted": (int,),
+    "num_died": (int,),
+}  # of work that can be continued; older jobs did not count them
 PROVENANCE: Kinds = {
     "stage": (str,),
     "digest": (str,),

@@ -12,6 +12,7 @@ import yaml
 from irisflow import paths
 from irisflow.errors import DataError
 from irisflow.statistics.inputs import read_costs, read_metrics, read_provenance, read_timings
+from irisflow.statistics.provenance import job_record
 from irisflow.statistics.scores import Run
 from irisflow.statistics.stretches import RunStretches, read_stretches
 from irisflow.statistics.world_model import (
@@ -22,7 +23,7 @@ from irisflow.statistics.world_model import (
     table,
     together,
 )
-from irisflow.storage import sha256_of, verify
+from irisflow.storage import MANIFEST, read_manifest, sha256_of, verify
 
 Record = Mapping[str, Any]
 Epochs = Sequence[Mapping[str, float]]
@@ -51,13 +52,14 @@ class RecordFiles:
                 found[Run(names["variant"], names["game"], int(names["seed"]))] = file
         return found
 
-    def costs(self) -> list[dict[str, Any]]:
-        """Return one record per job. Raises DataError as `read_costs` does."""
-        return read_costs(self.named("cost.json"))
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """Return one record per job. Raises DataError as `read_costs` does."""
-        return read_provenance(self.named("provenance.json"))
+    def jobs(self) -> "list[Job]":
+        """Return what each job wrote down about itself. Raises DataError for what is damaged or ill-typed."""
+        folders = [file.parent for file in sorted(self.named("cost.json"))]
+        places = [folder.relative_to(self.root).as_posix() for folder in folders]
+        return [
+            read_job(folder, place=place, root=self.root)
+            for folder, place in zip(folders, places, strict=True)
+        ]
 
     def metrics(self) -> dict[Run, Epochs]:
         """Return what training wrote down of each epoch."""
@@ -85,18 +87,28 @@ class RecordFiles:
 
 @dataclass(frozen=True)
 class Job:
-    """What one job cost and where it came from. `place` is its folder, the same in all checkouts."""
+    """What one job cost and where it came from. `place` is its folder, the same in all checkouts.
+
+    `outputs` are the sha256 of its files by name, `about` is what its manifest says of it.
+    """
 
     folder: Path
     place: str
     cost: Record
     provenance: Record
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    about: Record = field(default_factory=dict)
 
     @property
     def run(self) -> Run | None:
         """The run that the job belongs to; None where several share it."""
         variant = self.cost["variant"]
         return None if variant is None else Run(variant, str(self.cost["game"]), int(self.cost["seed"]))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that the report tells of where the job's results come from."""
+        return job_record(self.place, self.cost, self.provenance, outputs=self.outputs, about=self.about)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -252,24 +264,27 @@ def _read(files: RecordFiles) -> Records:
     runs = dict.fromkeys(run for found in parts.values() for run in found)
     known = {run: {name: found[run] for name, found in parts.items() if run in found} for run in runs}
     return Records(
-        tuple(_jobs(files)),
+        tuple(files.jobs()),
         {run: RunRecords(**own) for run, own in known.items()},
         read_world_model(files.measurements),
     )
 
 
-def _jobs(files: RecordFiles) -> Iterator[Job]:
-    for file in sorted(files.named("cost.json")):
-        folder = file.parent
-        yield read_job(folder, place=folder.relative_to(files.root).as_posix(), root=files.root)
+def read_job(folder: Path, *, place: str, root: Path = Path(), diff_root: Path | None = None) -> Job:
+    """Return what a job wrote into its folder about itself.
 
-
-def read_job(folder: Path, *, place: str, root: Path = Path()) -> Job:
-    """Return what a job wrote into its folder about itself. `root` is where the paths of its inputs begin."""
+    `root` is where the paths of its inputs begin, `diff_root` that of its uncommitted changes, if it is another.
+    """
     (cost,) = read_costs([folder / "cost.json"])
     (source,) = read_provenance([folder / "provenance.json"])
-    inputs = {str(root / name): sha256 for name, sha256 in source["inputs"].items()}
-    return Job(folder, place, cost, {**source, "inputs": inputs})
+    source["inputs"] = {str(root / name): sha256 for name, sha256 in source["inputs"].items()}
+    if source.get("diff_file"):
+        source["diff_file"] = str((diff_root or root) / source["diff_file"])
+    manifest = folder / MANIFEST
+    artefact = read_manifest(manifest) if manifest.is_file() else None
+    if artefact is None:
+        return Job(folder, place, cost, source)
+    return Job(folder, place, cost, source, artefact.sha256, artefact.about)
 
 
 def _measured_on(files: RecordFiles) -> dict[Run, str]:

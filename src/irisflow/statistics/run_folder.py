@@ -80,7 +80,10 @@ def records_of(agent: Artefact, run: Run) -> Records:
         reconstructions=there.get("reconstructions.safetensors"),
     )
     has_job = all(name in there for name in JOB)
-    return Records((read_job(agent.folder, place=str(agent.folder)),) if has_job else (), {run: own})
+    if not has_job:
+        return Records((), {run: own})
+    job = read_job(agent.folder, place=str(agent.folder), diff_root=agent.folder.parents[1])
+    return Records((job,), {run: own})
 
 
 def episodes_of(folder: RunFolder, agent: Artefact, run: Run) -> list[EpisodeScore]:

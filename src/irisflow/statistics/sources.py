@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from irisflow import games
+from irisflow import games, paths
 from irisflow.errors import ConfigError, DataError, nearest
 from irisflow.statistics.configuration import with_changes
 from irisflow.statistics.episode_score import COLUMNS, RANDOM_PLAY, EpisodeScore
@@ -26,6 +26,8 @@ RUN_COLUMNS = ("variant", "game", "seed", "score")
 PUBLISHED_COLUMNS = ("game", "algorithm", "run", "score", "source")
 MEAN = "mean"  # stands in a published file's column `run` where only the mean of runs is known
 LONGEST_NAME = 60
+REPORT = ("summary.json", "summary.pdf", "summary.html")
+COMPARISON = "compare"  # stands in a comparison's report where a study's has its name
 FORMATS = (
     "a study's folder, a folder with scores.csv in or under it, a run folder (with evaluation/last.json), a .csv file of"
     f" scores ({','.join(RUN_COLUMNS)}; see docs/comparing.md), or a .json file (game: [scores])"
@@ -71,6 +73,7 @@ class Source:
 def read_source(place: Path, *, label: str | None = None) -> Source:
     """Return the scores of a file or folder. Raises ConfigError for another thing, DataError for a fault in it."""
     name = label or place.resolve().stem
+    _refuse_report(place)
     if place.is_dir():
         found = _of_folder(place, name)
     elif place.suffix == ".csv" and place.is_file():
@@ -83,6 +86,29 @@ def read_source(place: Path, *, label: str | None = None) -> Source:
     if not found.runs:
         raise DataError(f"{place}: found no run with a score, allowed: {FORMATS}.")
     return found
+
+
+def _refuse_report(place: Path) -> None:
+    """Raise ConfigError naming what is wanted if a place is a report, or a file of one."""
+    folder = place if place.is_dir() else place.parent
+    if place.is_dir():
+        is_report = (place / "summary.json").is_file() and not any(place.rglob("scores.csv"))
+    else:
+        is_report = place.name in REPORT and place.is_file()
+    if not is_report:
+        return
+    try:
+        study = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["study"]
+        name, scale = str(study["name"]), str(study["scale"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        if place.suffix not in (".pdf", ".html"):  # it may hold scores, under the same name
+            return
+        name, scale = "NAME", "SCALE"
+    own = folder if (folder / "scores.csv").is_file() else paths.study(scale, name)
+    wanted = f"its study's folder, {own}, or the scores.csv in it"
+    if name == COMPARISON:
+        wanted = "the sources that it compared"
+    raise ConfigError(f"compare: {place} is a report, which the scores are not read from. Name {wanted}.")
 
 
 def _of_folder(place: Path, label: str) -> Source:

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from irisflow.statistics import aggregate, permutation
-from irisflow.statistics.account import cost_summary, provenance_summary, training_summary
+from irisflow.statistics.account import cost_summary, training_summary
 from irisflow.statistics.association import prediction_and_score
 from irisflow.statistics.baselines import num_superhuman, published_baselines
 from irisflow.statistics.caveats import caveats
@@ -22,6 +22,7 @@ from irisflow.statistics.exact import stratified_test
 from irisflow.statistics.interactions import interaction_summary
 from irisflow.statistics.phases import Timings
 from irisflow.statistics.power import seeds_for_power
+from irisflow.statistics.provenance import provenance_summary
 from irisflow.statistics.random_play import against_random_play
 from irisflow.statistics.ranks import rank_summary
 from irisflow.statistics.reference import Reference, published, reference
@@ -49,6 +50,7 @@ def summarise(
     confusions: Mapping[Run, Confusions] | None = None,
     intervals: Intervals | Callable[[], Intervals] = (),
     remarks: Sequence[Mapping[str, str]] = (),
+    jobs: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the study's results as plain JSON-able data; the order of the inputs does not matter.
 
@@ -57,7 +59,8 @@ def summarise(
     `world_model` and `confusions` measurements of held-out episodes, `metrics` and `timings` what training wrote down.
     `intervals` belong to some of the measurements, as `interval_records` gives them. A function for `world_model` or
     `intervals` is called late, when most else is worked out.
-    `from_elsewhere` has mean raw scores of runs whose episodes are not known, `remarks` warnings for the first page.
+    `from_elsewhere` has mean raw scores of runs whose episodes are not known, `remarks` warnings for the first page,
+    `jobs` what `job_record` tells of each job.
     Raises DataError for scores outside the study and for a variant without any.
     """
     final = sorted(row for row in scores if row.split == "final")
@@ -102,7 +105,7 @@ def summarise(
         "games": {game: _game(study, game, means, ends) for game in study.games},
         "training": training_summary(metrics or {}),
         "cost": cost_summary(costs, _names(study), timings),
-        "provenance": provenance_summary(provenance),
+        "provenance": provenance_summary(provenance, jobs),
         "remarks": [dict(remark) for remark in remarks],
         "num_from_elsewhere": len(from_elsewhere or {}),
         "scores_sha256": _sha256([*final, *during, *sorted(random_play)], from_elsewhere or {}),

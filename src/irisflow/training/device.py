@@ -1,6 +1,8 @@
 """The device that a run computes on."""
 
 import ctypes
+import subprocess
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,3 +61,36 @@ def computing_context(device: torch.device) -> dict[str, str | int]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def computing_record(device: torch.device, *, precision: str = "float32") -> dict[str, Any]:
+    """Return on what and how torch computes, as JSON-able data for the provenance of a result.
+
+    `precision` is that of the passes through the models. GPU, driver and CUDA are there only where a GPU is used.
+    """
+    found = {
+        "device": str(device),
+        "torch_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "precision": precision,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+    }
+    if device.type == "cuda":
+        gpu = {"gpu": torch.cuda.get_device_name(device), "driver": driver_version()}
+        found |= {**gpu, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    return found
+
+
+def driver_version() -> str | None:
+    """Return the version of the NVIDIA driver, or None where `nvidia-smi` does not tell it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told[0] if told else None

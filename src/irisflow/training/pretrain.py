@@ -151,7 +151,7 @@ class _Pretraining:
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)
         self.rows, self.terms = state["rows"], unstack_terms(state["terms"], self._device)
-        self.cost.earlier_s = float(state["wall_s"])
+        self.cost.go_on(float(state["wall_s"]))
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raise DataError if a state holds weights of other names, shapes or types."""

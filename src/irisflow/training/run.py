@@ -105,22 +105,18 @@ class _Run:
     checkpoints: Checkpoints
     should_save: bool
     history: History = field(default_factory=History)
-    num_resumes: int = 0  # from a checkpoint; what died before its first one began anew
 
     def resume(self, what: str) -> None:
         """Put the trainer where the newest checkpoint was made, if there is one."""
         found = self.checkpoints.load(self.trainer.check_state)
         if found is not None:
             self._restore(found)
-        self.cost.run["num_resumes"] = self.num_resumes
-        if found is not None:
             say(f"{what} goes on {self.trainer.position} from {found.folder}")
 
     def _restore(self, found: Checkpoint) -> None:
         try:
             self.trainer.set_state(found.state, found.steps())
-            self.cost.earlier_s = float(found.state["wall_s"])
-            self.num_resumes = int(found.state.get("num_resumes", 0)) + 1
+            self.cost.go_on(float(found.state["wall_s"]))
             self.history = History(**found.state["history"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
@@ -131,8 +127,7 @@ class _Run:
     def save(self) -> None:
         """Write a checkpoint of the present state."""
         trainer = self.trainer
-        clock = {"wall_s": self.cost.wall_s, "num_resumes": self.num_resumes}
-        state = {**trainer.get_state(), "history": vars(self.history), **clock}
+        state = {**trainer.get_state(), "history": vars(self.history), "wall_s": self.cost.wall_s}
         about = {"position": trainer.position, "env_steps": trainer.env_steps, **trainer.num_updates}
         self.checkpoints.save(state, about=about, steps=trainer.replay)
 
