@@ -7,7 +7,8 @@ from irisflow import params
 from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.evaluation.arithmetic import FlopCounter, imagined_frame_flops
 from irisflow.params import Choice
-from irisflow.world_model.linear import Linear, as_torch_does
+from irisflow.plainly import as_torch_does
+from irisflow.world_model.linear import Linear
 
 
 def agent_of(*overrides: str, variant: str = "iris") -> Agent:

@@ -8,6 +8,7 @@ import torch
 from warm import TINY, settings_for
 
 from irisflow import params
+from irisflow.checkout import git_state
 from irisflow.errors import DataError
 from irisflow.initialization.reference_names import to_reference
 from irisflow.params import Choice
@@ -42,7 +43,8 @@ def test_the_keys_load_decide_which_parts_a_file_gives_and_the_provenance_has_th
         shift = 0.0 if part == "actor_critic" else 0.01
         assert all(torch.allclose(found[name], started[name] + shift) for name in started), part
     list(session.trainer.epochs())
-    record = json.loads(files_of(session, settings, History(), Cost("test"), "d")["provenance.json"])
+    made = files_of(session, settings, History(), Cost("test"), "d", git=git_state())
+    record = json.loads(made["provenance.json"])
     assert record["inputs"] == {str(path): sha256_of(path)}
     assert record["initial_weights"]["sha256"] == sha256_of(path)
     assert {name.split(".")[0] for name in record["initial_weights"]["used"]} == {"tokenizer", "world_model"}

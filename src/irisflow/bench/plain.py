@@ -18,12 +18,12 @@ from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.losses import actor_critic_loss
 from irisflow.bench.plain_replay import sample
 from irisflow.data.replay import ReplayBuffer
+from irisflow.plainly import as_torch_does
 from irisflow.randomness import sample_categorical
 from irisflow.records import Batch, Loss, Rollout, TokenBatch
 from irisflow.tokenizer.tokenizer import Tokenizer
 from irisflow.training.losses import frames_of, sample_rule
 from irisflow.world_model.backbones.base import Memory
-from irisflow.world_model.linear import as_torch_does
 from irisflow.world_model.prediction.autoregressive import Autoregressive
 from irisflow.world_model.world_model import State, WorldModel
 
@@ -161,6 +161,7 @@ def tokenizer_loss(agent: Agent, source: Source, settings: schema.Settings) -> C
     training = settings.training
     num_frames = 1 + agent.tokenizer.needs_previous
 
+    @as_torch_does()
     def loss() -> Loss:
         batch = source.batch(
             training.tokenizer.batch_num_samples, num_frames, anchor="end", training=training

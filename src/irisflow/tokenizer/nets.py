@@ -10,6 +10,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.schema import NetConfig
 from irisflow.tokenizer.group_norm import GroupNorm, is_channels_last
@@ -51,7 +52,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = group_norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = group_norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)

@@ -1,17 +1,13 @@
-"""A Linear layer computed by oneDNN on a CPU, where torch's own product is slow for few rows, and on AMD for many.
+"""A Linear layer computed by oneDNN on a CPU, where torch's own product is slow for few rows, and on AMD for many."""
 
-`as_torch_does` turns both ways off: the plain way that they are held and timed against.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from irisflow.plainly import is_plain
 
 LEAST_WEIGHTS = (
     2**16
@@ -21,19 +17,8 @@ NUM_IMAGES = 16  # the fewest for which torch convolves by oneDNN with one threa
 OPERATIONS: Any = torch.ops.mkldnn  # torch's oneDNN operations, which its compiler uses
 HAS_ONEDNN = hasattr(OPERATIONS, "_linear_pointwise")
 
-_is_plain: ContextVar[bool] = ContextVar("_is_plain", default=False)
 Rows = Float[Tensor, "*batch inputs"]
 Products = Float[Tensor, "*batch outputs"]
-
-
-@contextmanager
-def as_torch_does() -> Iterator[None]:
-    """Let every Linear compute as torch.nn.Linear does. Also decorates a function."""
-    token = _is_plain.set(True)
-    try:
-        yield
-    finally:
-        _is_plain.reset(token)
 
 
 class Linear(nn.Linear):
@@ -105,6 +90,4 @@ class Linear(nn.Linear):
 def _is_faster_elsewhere(rows: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN may be asked: float32 on a CPU, nothing that watches or changes operations."""
     is_float = rows.is_cpu and rows.dtype == weight.dtype == torch.float32 and HAS_ONEDNN
-    return is_float and not (
-        _is_plain.get() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    )
+    return is_float and not (is_plain() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())

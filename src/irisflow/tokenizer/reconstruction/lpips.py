@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.progress import say
 from irisflow.tokenizer.reconstruction.base import Pictures
@@ -98,6 +99,10 @@ def frozen_lpips(trunk: list[Tensor]) -> nn.Module:
     for name, head in heads.items():
         weights[name] = weights[name.replace("lin", "lins.", 1)] = head
     network.load_state_dict(network.state_dict() | weights, assign=True)
+    for level in network.get_submodule("lins").children():
+        layers = level.get_submodule("model")
+        assert isinstance(layers, nn.Sequential) and isinstance(layers[0], nn.Dropout)
+        layers[0] = Dropout(layers[0].p)
     return network.requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout, attention
 from irisflow.errors import ConfigError
 from irisflow.world_model.backbones._settings import check_heads, check_room
 from irisflow.world_model.backbones.base import (
@@ -90,13 +91,13 @@ class SelfAttention(nn.Module):
             with torch.no_grad():
                 cache.narrow(3, start, length).copy_(keys_values)
             keys_values = cache.narrow(3, 0, start + length)
-        attended = F.scaled_dot_product_attention(
+        attended = attention(
             qkv[0],
             keys_values[0],
             keys_values[1],
-            attn_mask=mask,
+            mask=mask,
             is_causal=mask is None and length > 1,
-            dropout_p=self.pdrop if self.training else 0.0,
+            pdrop=self.pdrop if self.training else 0.0,
         )
         side_by_side = attended.transpose(1, 2).reshape(batch, length, embed)
         return side_by_side, keys_values if cache is None else cache
@@ -126,7 +127,7 @@ class Block(nn.Module):
         self.attention = SelfAttention(config)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Perceptron(width)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(
         self, x: Sequence, mask: Tensor | None, cache: Tensor | None, start: int
@@ -153,7 +154,7 @@ class GPT(nn.Module):
         self.window = config.max_tokens
         self.is_causal = config.attention == "causal"
         self.positions = nn.Embedding(config.max_tokens, config.embed_dim)
-        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.dropout = Dropout(config.embed_pdrop)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.embed_dim)
         self.register_buffer("visible", visible, persistent=False)

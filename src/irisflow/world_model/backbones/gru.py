@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout
 from irisflow.world_model.backbones._settings import check_causal, hidden_dim
 from irisflow.world_model.backbones.base import Branches, Sequence
 from irisflow.world_model.linear import Linear
@@ -56,7 +57,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim)
         self.gru = nn.GRU(config.embed_dim, hidden, batch_first=True)
         self.out = Linear(hidden, config.embed_dim)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(self, x: Outputs, state: State | None) -> tuple[Outputs, Float[Tensor, "rows tokens hidden"]]:
         """Return the block's output and the hidden states at all tokens. The recurrence stays in float32."""
@@ -74,7 +75,7 @@ class GRU(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.embed_dim = config.embed_dim
-        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.dropout = Dropout(config.embed_pdrop)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.embed_dim)
         self.apply(initialise)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout, attention
 from irisflow.errors import ConfigError
 from irisflow.world_model.backbones._settings import check_causal, check_heads, check_room, hidden_dim
 from irisflow.world_model.backbones.base import (
@@ -162,14 +163,12 @@ def shared_attention(
     num_sharing = query.shape[1] // keys.shape[1]
     if query.shape[2] == 1:
         side_by_side = query.reshape(len(query), -1, num_sharing, query.shape[3])
-        attended = F.scaled_dot_product_attention(side_by_side, keys, values, dropout_p=pdrop)
+        attended = attention(side_by_side, keys, values, pdrop=pdrop)
         return attended.reshape(query.shape)
     keys, values = (
         heads[:, :, None].expand(-1, -1, num_sharing, -1, -1).flatten(1, 2) for heads in (keys, values)
     )
-    return F.scaled_dot_product_attention(
-        query, keys, values, attn_mask=mask, is_causal=mask is None, dropout_p=pdrop
-    )
+    return attention(query, keys, values, mask=mask, is_causal=mask is None, pdrop=pdrop)
 
 
 @torch.no_grad()
@@ -205,7 +204,7 @@ class Block(nn.Module):
         self.attention = GroupedAttention(config)
         self.norm2 = nn.RMSNorm(width, eps=NORM_EPSILON)
         self.mlp = SwiGLU(width, hidden_dim(width, config.hidden_multiple))
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(
         self,
@@ -231,7 +230,7 @@ class Llama(nn.Module):
         super().__init__()
         self.embed_dim = config.embed_dim
         self.window = config.max_tokens
-        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.dropout = Dropout(config.embed_pdrop)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.embed_dim, eps=NORM_EPSILON)
         table = angles(config.max_tokens, config.embed_dim // config.num_heads, theta=config.rope_theta)

@@ -20,6 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout
 from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import Branches, Sequence
 from irisflow.world_model.linear import Linear
@@ -376,7 +377,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm = nn.RMSNorm(config.embed_dim, eps=1e-5)
         self.mixer = Mixer(config, depth=depth)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(self, x: Sequence, past: Past | None, kept: slice) -> tuple[Sequence, Past]:
         """Return the block's output, and the pasts after the tokens `kept`."""
@@ -391,7 +392,7 @@ class Mamba(nn.Module):
         super().__init__()
         self.embed_dim = config.embed_dim
         self.window = None
-        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.dropout = Dropout(config.embed_pdrop)
         self.blocks = nn.ModuleList(Block(config, depth=depth) for _ in range(depth))
         self.norm = nn.RMSNorm(config.embed_dim, eps=1e-5)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
+from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import (
@@ -202,7 +203,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.widen = Linear(width, wide, bias=False)
         self.narrow = Linear(wide, width, bias=False)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(
         self, x: Sequence, timing: Timing, log_gamma: Float[Tensor, " heads"], state: State | None
@@ -228,7 +229,7 @@ class RetNet(nn.Module):
         self.embed_dim = config.embed_dim
         self.window = None
         self.chunk_tokens = config.chunk_tokens
-        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.dropout = Dropout(config.embed_pdrop)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.embed_dim)
         key_width = config.embed_dim // config.num_heads

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from irisflow.dropout import Dropout, attention
 from irisflow.errors import ConfigError
 from irisflow.world_model.backbones._settings import check_causal, check_heads, hidden_dim
 from irisflow.world_model.backbones.base import (
@@ -124,12 +125,12 @@ class RelativeAttention(nn.Module):
         by_distance = self._by_distance(sight.table, past)
         content_bias, position_bias = biases[:, :, None]
         keys_values = new if past is None else _written(past.keys_values, new, start, sight.visible.shape[1])
-        attended = F.scaled_dot_product_attention(
+        attended = attention(
             query + content_bias,  # terms (a) and (c)
             keys_values[0],
             keys_values[1],
-            attn_mask=self._position_scores(query + position_bias, by_distance, sight),
-            dropout_p=self.pdrop if self.training else 0.0,
+            mask=self._position_scores(query + position_bias, by_distance, sight),
+            pdrop=self.pdrop if self.training else 0.0,
         )
         mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         kept = new if past is None else past.keys_values
@@ -174,7 +175,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(Linear(width, hidden), nn.ReLU(), Linear(hidden, width))
         self.norm2 = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(
         self, x: Sequence, biases: Tensor, sight: Sight, past: LayerMemory | None, start: int
@@ -201,7 +202,7 @@ class TransformerXL(nn.Module):
         self.memory_tokens = config.memory_tokens
         head_dim = config.embed_dim // config.num_heads
         self.biases = nn.Parameter(torch.empty(2, config.num_heads, head_dim).normal_(std=0.02))
-        self.dropout = nn.Dropout(config.embed_pdrop)
+        self.dropout = Dropout(config.embed_pdrop)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.register_buffer(
             "sinusoids", sinusoids(config.memory_tokens + 1, config.embed_dim), persistent=False
