@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from irisflow import params, source
 from irisflow.params import Choice
 from irisflow.storage import write_atomically
+from irisflow.written import written
 
 KEPT = params.ROOT / ".cache" / "compositions"
 COMPOSERS = ("hydra-core", "omegaconf", "PyYAML")
@@ -29,10 +30,21 @@ COMPOSERS = ("hydra-core", "omegaconf", "PyYAML")
 @cache
 def values(choice: Choice) -> Mapping[str, Any]:
     """Return the configuration of a choice, resolved and checked, as plain data. Raises ConfigError as `params.compose`."""
-    file = KEPT / _state() / f"{_sha256(repr(choice).encode())}.json"
+    return _kept(choice, "values", lambda: OmegaConf.to_container(params.compose(choice)))
+
+
+@cache
+def as_written(choice: Choice) -> Mapping[str, Any]:
+    """Return the configuration of a choice as `written` does."""
+    return _kept(choice, "written", lambda: written(choice))
+
+
+def _kept(choice: Choice, kind: str, compose: Callable[[], Any]) -> Mapping[str, Any]:
+    """Return what was kept of a choice, or compose and keep it."""
+    file = KEPT / _state() / f"{_sha256(f'{kind} {choice!r}'.encode())}.json"
     with suppress(OSError, ValueError):
         return cast(dict[str, Any], json.loads(file.read_bytes()))
-    composed = cast(dict[str, Any], OmegaConf.to_container(params.compose(choice)))
+    composed = cast(dict[str, Any], compose())
     _keep(file, composed)
     return composed
 

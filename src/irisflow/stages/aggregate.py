@@ -2,10 +2,12 @@
 
 import signal
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 from irisflow import compositions, paths, provenance
 from irisflow.checkout import git_state
+from irisflow.collector import without_collector
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.configuration import Change, changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
@@ -18,11 +20,11 @@ from irisflow.statistics.world_model import join_csv, read_told
 from irisflow.storage import compact_json, json_bytes, publish
 from irisflow.study import Study
 from irisflow.workflow import StudyPlan
-from irisflow.written import written
 
 LEAST_TO_COMBINE = 4  # baseline, two changes, both
 
 
+@without_collector()
 def run(request: StudyRequest) -> None:
     """Write the artefact `study`. Raises DataError if a run's records are missing, damaged or another run's."""
     study = request.study
@@ -31,12 +33,19 @@ def run(request: StudyRequest) -> None:
     played = {file for file in plan.random_play if file.name == "scores.csv"}
     agents = {file for file in plan.records if file.name in ("scores.csv", "curve.csv")} - played
     records = RecordFiles(plan.records)
-    described = describe(study)
     with _process_beside() as beside:  # of a large study the measurements are millions of rows
         measured = beside.submit(read_told, records.measurements)
+        described = describe(study)
         intervals = beside.submit(read_intervals, described, records.stretch_files)
+        source = beside.submit(
+            partial(provenance.record, request.stage, request.digest, git=git, seeds={}, inputs=plan.records)
+        )
         scores, random_play = read_scores(agents), read_scores(played)
         jobs = records.jobs()
+        files = {
+            "scores.csv": to_csv([*scores, *random_play]).encode(),
+            "world_model.csv": join_csv(records.measurements),
+        }
         summary = summarise(
             described,
             scores,
@@ -51,20 +60,14 @@ def run(request: StudyRequest) -> None:
             intervals=intervals.result,
             jobs=[job.record for job in jobs],
         )
-    source = provenance.record(request.stage, request.digest, git=git, seeds={}, inputs=plan.records)
-    files = {
-        "scores.csv": to_csv([*scores, *random_play]).encode(),
-        "world_model.csv": join_csv(records.measurements),
-        "summary.json": compact_json(summary),
-        "provenance.json": json_bytes(source),
-    }
+    files |= {"summary.json": compact_json(summary), "provenance.json": json_bytes(source.result())}
     about = {"study": study.name, "scale": study.scale}
     folder = paths.study(study.scale, study.name)
     publish(folder, files, kind="study", digest=request.digest, about=about)
 
 
 def _process_beside() -> ProcessPoolExecutor:
-    """Return a process in which another function runs meanwhile. Ctrl-C is for this one, which waits for it and ends."""
+    """Return a process in which other functions run meanwhile. Ctrl-C is for this one, which waits for it and ends."""
     return ProcessPoolExecutor(1, get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
@@ -102,5 +105,5 @@ def _written_changes(study: Study) -> dict[str, tuple[Change, ...]]:
     """Return variant -> what it writes otherwise than the baseline; nothing where no variant can combine two others."""
     if len(study.variants) < LEAST_TO_COMBINE:
         return {}
-    trees = {name: written(study.choice(name)) for name in study.variants}
+    trees = {name: compositions.as_written(study.choice(name)) for name in study.variants}
     return {name: changed_keys(trees[study.baseline], tree) for name, tree in trees.items()}

@@ -28,10 +28,9 @@ from irisflow.statistics.ranks import rank_summary
 from irisflow.statistics.reference import Reference, published, reference
 from irisflow.statistics.scores import PROTOCOL, Run, curve_means, run_means, score_matrix
 from irisflow.statistics.study import StudyDescription
-from irisflow.statistics.world_model import Confusions, table, world_model_summary
+from irisflow.statistics.world_model import Confusions, MaybeLate, table, world_model_summary
 
 Scores = Float[np.ndarray, "runs games"]
-Intervals = Sequence[Mapping[str, Any]]
 NUM_THRESHOLDS = 121
 
 
@@ -48,7 +47,7 @@ def summarise(
     world_model: pd.DataFrame | Callable[[], pd.DataFrame] | None = None,
     from_elsewhere: Mapping[Run, float] | None = None,
     confusions: Mapping[Run, Confusions] | None = None,
-    intervals: Intervals | Callable[[], Intervals] = (),
+    intervals: MaybeLate = (),
     remarks: Sequence[Mapping[str, str]] = (),
     jobs: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -111,9 +110,9 @@ def summarise(
         "scores_sha256": _sha256([*final, *during, *sorted(random_play)], from_elsewhere or {}),
     }
     measured = world_model() if callable(world_model) else table(()) if world_model is None else world_model
-    found = intervals() if callable(intervals) else intervals
-    summary["world_model"] = world_model_summary(study, measured, confusions or {}, found)
-    summary["prediction_and_score"] = prediction_and_score(measured, means, reps=study.bootstrap_reps)
+    predictive = prediction_and_score(measured, means, reps=study.bootstrap_reps)
+    summary["world_model"] = world_model_summary(study, measured, confusions or {}, intervals)
+    summary["prediction_and_score"] = predictive
     return {**summary, "caveats": caveats(study, summary)}
 
 

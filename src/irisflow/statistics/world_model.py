@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -30,6 +30,8 @@ MEND = "Delete this file and run its `measure_world_model` stage again."
 CONFUSIONS = {"reward": 3, "end": 2}
 OF_RUN, GREEDY = ["variant", "game", "seed"], "greedy"
 DIGITS = 6  # of a number in the summary: a large study has half a million of them
+Intervals = Sequence[Mapping[str, Any]]
+MaybeLate = Intervals | Callable[[], Intervals]
 Confusions = Mapping[str, Mapping[str, Sequence[Sequence[int]]]]
 
 
@@ -169,13 +171,13 @@ def world_model_summary(
     study: StudyDescription,
     rows: pd.DataFrame,
     confusions: Mapping[Run, Confusions],
-    intervals: Sequence[Mapping[str, Any]] = (),
+    intervals: MaybeLate = (),
 ) -> dict[str, Any]:
     """Return every number averaged over seeds, with the least and the greatest seed; empty without rows.
 
     `scalars` has one record a number, `curves` one a metric, mode and context over the horizon (of earlier weights
     in the mode `greedy` only), `confusion` the finished agents' counts, summed over seeds, `intervals` what
-    `interval_records` gave. Numbers have six digits.
+    `interval_records` gave; a function is called when all else is worked out. Numbers have six digits.
     Raises DataError for a run that is not the study's.
     """
     if rows.empty:
@@ -198,7 +200,11 @@ def world_model_summary(
         ],
         "curves": _curves(points, [*cell, "mode", "context"]),
         "confusion": _confusion(last, confusions),
-        "intervals": [dict(record) for record in intervals if _is_of_all(record, last)],
+        "intervals": [
+            dict(record)
+            for record in (intervals() if callable(intervals) else intervals)
+            if _is_of_all(record, last)
+        ],
     }
 
 
