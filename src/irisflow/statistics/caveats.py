@@ -45,7 +45,8 @@ def _caveat(level: str, text: str) -> dict[str, str]:
 
 def _scale(study: StudyDescription, _: Summary) -> Iterator[dict[str, str]]:
     if study.stamp:
-        yield _caveat("stop", f"{study.stamp.rstrip('.')}. {study.scale_note.rstrip('.')}.")
+        note = study.scale_note.rstrip(".")
+        yield _caveat("stop", f"{study.stamp.rstrip('.')}. {note[:1].upper()}{note[1:]}.")
 
 
 def _missing(study: StudyDescription, summary: Summary) -> Iterator[dict[str, str]]:
