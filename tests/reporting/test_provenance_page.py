@@ -109,7 +109,7 @@ def test_jobs_that_went_through_and_those_that_did_not_count_say_so(summary: dic
     none = {"num_counted": 8, "jobs": []}
     assert value_of(told(none), "Starts of long jobs") == "none of 8 jobs was started more than once"
     table = provenance.starts_table(told(none))
-    assert table is not None and [row[0]["text"] for row in table["rows"]] == ["8 other jobs, once each"]
+    assert table is not None and [row[0]["text"] for row in table["rows"]] == ["8 jobs, once each"]
     for unknown in (None, {"num_counted": 0, "jobs": []}):
         assert value_of(told(unknown), "Starts of long jobs") == "not recorded"
         assert provenance.starts_table(told(unknown)) is None
