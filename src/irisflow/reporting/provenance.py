@@ -132,7 +132,9 @@ def starts_table(summary: Summary) -> Block | None:
     once = starts["num_counted"] - len(starts["jobs"])
     if more:
         rows.append([{"text": f"{more} more, in provenance.json", "style": "muted"}, *[""] * 8])
-    rows.append([{"text": f"{plural(once, 'other job' if rows else 'job')}, once each", "style": "muted"}, *[""] * 8])
+    rows.append(
+        [{"text": f"{plural(once, 'other job' if rows else 'job')}, once each", "style": "muted"}, *[""] * 8]
+    )
     caption = (
         "Of training and pretraining, which go on from checkpoints. Resumed: from a checkpoint; the others began anew."
         " Interrupted: asked to stop (Ctrl-C, a scheduler). Died: neither finished nor interrupted, such as killed or out of"
