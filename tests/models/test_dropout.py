@@ -7,8 +7,9 @@ from scipy.stats import binom, chi2
 from torch import Tensor
 from torch.testing import assert_close
 
-from irisflow.dropout import Dropout, attention, dropout
+from irisflow.dropout import Dropout, dropout
 from irisflow.plainly import as_torch_does
+from irisflow.world_model.attention import attention
 
 NUMBER = 1_000_000
 SHAPE = (2, 3, 17, 8)  # batch, heads, tokens, width

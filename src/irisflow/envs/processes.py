@@ -20,7 +20,7 @@ from jaxtyping import Int64
 
 from irisflow.envs.base import Environment
 from irisflow.envs.serial import Observations, SerialEnvironments, VectorStep
-from irisflow.envs.shared import SharedSteps, filled, taken
+from irisflow.envs.shared import SharedSteps, read_step, write_step
 from irisflow.errors import EnvironmentFailure, IrisflowError
 
 SECONDS_TO_ANSWER = 300.0
@@ -74,7 +74,7 @@ class ParallelEnvironments:
         self._arrays["actions"][:] = actions
         self._ask([STEP] * len(self._shares))
         self._answers()
-        return taken(self._arrays)
+        return read_step(self._arrays)
 
     def close(self) -> None:
         """Close the environments and end their processes."""
@@ -139,7 +139,7 @@ def _serve(connection: Connection, make: Any, shared: SharedSteps, share: slice)
         while True:
             question = connection.recv()
             if question == STEP:
-                filled(arrays, share, environments.step(arrays["actions"][share]))
+                write_step(arrays, share, environments.step(arrays["actions"][share]))
             else:
                 arrays["observations"][share] = environments.reset(question)
             connection.send(None)

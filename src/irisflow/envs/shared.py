@@ -36,13 +36,13 @@ class SharedSteps:
         return views
 
 
-def filled(arrays: dict[str, np.ndarray], rows: slice, step: VectorStep) -> None:
+def write_step(arrays: dict[str, np.ndarray], rows: slice, step: VectorStep) -> None:
     """Write what a step of the environments in these rows led to."""
     for name in VectorStep.__dataclass_fields__:
         arrays[name][rows] = getattr(step, name)
 
 
-def taken(arrays: dict[str, np.ndarray]) -> VectorStep:
+def read_step(arrays: dict[str, np.ndarray]) -> VectorStep:
     """Return a copy of what the last step led to."""
     return VectorStep(**{name: arrays[name].copy() for name in VectorStep.__dataclass_fields__})
 

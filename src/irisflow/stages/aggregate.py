@@ -7,7 +7,7 @@ from multiprocessing import get_context
 
 from irisflow import compositions, paths, provenance
 from irisflow.checkout import git_state
-from irisflow.collector import without_collector
+from irisflow.garbage import without_garbage_collection
 from irisflow.stages.study_request import StudyRequest
 from irisflow.statistics.configuration import Change, changed_keys, settings_of
 from irisflow.statistics.episode_score import to_csv
@@ -24,7 +24,7 @@ from irisflow.workflow import StudyPlan
 LEAST_TO_COMBINE = 4  # baseline, two changes, both
 
 
-@without_collector()
+@without_garbage_collection()
 def run(request: StudyRequest) -> None:
     """Write the artefact `study`. Raises DataError if a run's records are missing, damaged or another run's."""
     study = request.study

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irisflow.dropout import Dropout, attention
+from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
+from irisflow.world_model.attention import attention
 from irisflow.world_model.backbones._settings import check_heads, check_room
 from irisflow.world_model.backbones.base import (
     Branches,
