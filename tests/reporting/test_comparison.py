@@ -51,11 +51,13 @@ def test_the_published_file_gives_the_published_numbers_and_leaves_out_means_of_
     assert "not known here" in " ".join(caveat["text"] for caveat in told["caveats"])
 
 
-@pytest.mark.parametrize("name", ["summary.json", "summary.pdf", "summary.html", "."])
+@pytest.mark.parametrize(
+    "name", ["summary.json", "summary.pdf", "summary.html", "provenance.json", "metrics.json", "."]
+)
 def test_a_report_is_no_source_and_the_line_names_the_folder_of_its_study(name: str, tmp_path: Path) -> None:
     told = {"study": {"name": "backbones", "scale": "quick"}}
     (tmp_path / "summary.json").write_text(json.dumps(told))
-    for other in ("summary.pdf", "summary.html"):
+    for other in ("summary.pdf", "summary.html", "provenance.json", "metrics.json"):
         (tmp_path / other).write_bytes(b"a report")
     place = tmp_path / name
     with pytest.raises(ConfigError) as error:

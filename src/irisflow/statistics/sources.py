@@ -26,7 +26,7 @@ RUN_COLUMNS = ("variant", "game", "seed", "score")
 PUBLISHED_COLUMNS = ("game", "algorithm", "run", "score", "source")
 MEAN = "mean"  # stands in a published file's column `run` where only the mean of runs is known
 LONGEST_NAME = 60
-REPORT = ("summary.json", "summary.pdf", "summary.html")
+REPORT = ("summary.json", "summary.pdf", "summary.html", "provenance.json", "metrics.json")
 COMPARISON = "compare"  # stands in a comparison's report where a study's has its name
 FORMATS = (
     "a study's folder, a folder with scores.csv in or under it, a run folder (with evaluation/last.json), a .csv file of"
