@@ -1,6 +1,7 @@
 """The digest of a stage's code: all modules of this package that it imports, however far down, unused ones not.
 
-Snakemake does not see changes of Python modules that a `shell:` rule runs. Only files are read, nothing is imported.
+C++ files count with every module that lies beside them. Snakemake does not see changes of Python modules that a `shell:` rule runs. Only
+files are read, nothing is imported.
 """
 
 import ast
@@ -42,7 +43,8 @@ def _path(module: str) -> Path | None:
 def _sha256(module: str) -> str:
     path = _path(module)
     assert path is not None
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = [path, *sorted(path.parent.glob("*.[ch]pp"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @cache

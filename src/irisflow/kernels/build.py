@@ -1,0 +1,85 @@
+"""Compiles the kernels for this machine when they are first wanted, and keeps what was compiled."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SWITCH = "IRISFLOW_KERNELS"  # of the environment: `off` leaves everything to torch
+COMPILERS = ("c++", "g++", "clang++")  # tried in this order unless CXX names one
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi"),
+    *("-fopenmp", "-fPIC", "-shared"),
+)
+SOURCES = Path(__file__).parent
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled kernels, or None where there are none: `missing` tells why."""
+    return _found()[0]
+
+
+def missing() -> str | None:
+    """Return why there are no compiled kernels, as one line; None if there are."""
+    return _found()[1]
+
+
+@cache
+def _found() -> tuple[ctypes.CDLL | None, str | None]:
+    if os.environ.get(SWITCH, "").lower() == "off":
+        return None, f"{SWITCH}=off"
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        return None, f"no C++ compiler (looked for {', '.join(COMPILERS)} and CXX)"
+    try:
+        return ctypes.CDLL(str(_compiled(shlex.split(compiler)))), None
+    except subprocess.CalledProcessError as error:
+        first = next((line for line in error.stderr.splitlines() if "error" in line), f"exit code {error.returncode}")
+        return None, f"{compiler} cannot compile them: {first.strip()}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"{compiler}: {error}"
+
+
+def _compiled(compiler: list[str]) -> Path:
+    """Return the file of the compiled kernels; it belongs to their source, the compiler, its flags and the processor."""
+    sources = sorted(SOURCES.glob("*.[ch]pp"))
+    version = _said([*compiler, "--version"])
+    state = [version, *FLAGS, _processor(), *(source.read_text(encoding="utf-8") for source in sources)]
+    folder = _folder()
+    file = folder / f"{hashlib.sha256(chr(0).join(state).encode()).hexdigest()}.so"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            made = Path(work) / file.name
+            _said([*compiler, *FLAGS, "-o", str(made), *(str(path) for path in sources if path.suffix == ".cpp")])
+            made.replace(file)  # whoever compiles them at the same time puts the same there
+    return file
+
+
+def _folder() -> Path:
+    """Return where compiled kernels are kept: the user's cache, or where that cannot be written, a temporary folder."""
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    nearest = next(path for path in (cache_home, *cache_home.parents) if path.exists())
+    base = cache_home if os.access(nearest, os.W_OK) else Path(tempfile.gettempdir()) / f"irisflow-{os.getuid()}"
+    return base / "irisflow" / "kernels"
+
+
+def _processor() -> str:
+    """Return what tells processors apart that cannot run each other's programs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    told = {line.partition(":")[0].strip(): line for line in reversed(lines)}
+    return "\n".join(told.get(key, "") for key in ("model name", "flags", "Features"))
+
+
+def _said(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout

@@ -1,0 +1,337 @@
+// 3 x 3 convolutions of maps channels last, by Winograd's algorithm F(4 x 4, 3 x 3): Lavin and Gray 2016.
+//
+// A tile of 4 x 4 outputs takes 36 products for each pair of channels, a direct convolution 144. Tile, kernel and output are
+// polynomials, multiplied by their values at 0, +-3/4, +-3/2 and infinity: the points at which errors were least of those
+// tried, twice those of a direct sum. Weights at the points lie as (36, blocks of outputs, inputs, outputs of a block).
+
+#include <algorithm>
+
+#include "vectors.hpp"
+
+using namespace irisflow;
+
+namespace {
+
+constexpr int64_t POINTS = 6, PAIRS = POINTS * POINTS, SIDE = 4, TILES_AT_ONCE = 32;
+constexpr float A = 0.75f, B = 1.5f, A2 = A * A, B2 = B * B, A3 = A2 * A, B3 = B2 * B;
+
+// Values at the points of a polynomial that is divided by what the other points make 0.
+inline void input_at_points(const Floats in[6], Floats out[6]) {
+  const Floats even_a = in[4] - B2 * in[2], odd_a = A * (in[3] - B2 * in[1]);
+  const Floats even_b = in[4] - A2 * in[2], odd_b = B * (in[3] - A2 * in[1]);
+  out[0] = A2 * B2 * in[0] - (A2 + B2) * in[2] + in[4];
+  out[1] = even_a + odd_a;
+  out[2] = even_a - odd_a;
+  out[3] = even_b + odd_b;
+  out[4] = even_b - odd_b;
+  out[5] = A2 * B2 * in[1] - (A2 + B2) * in[3] + in[5];
+}
+
+inline void output_from_points(const Floats in[6], Floats out[4]) {
+  const Floats sum_a = in[1] + in[2], gap_a = in[1] - in[2], sum_b = in[3] + in[4], gap_b = in[3] - in[4];
+  out[0] = in[0] + sum_a + sum_b;
+  out[1] = A * gap_a + B * gap_b;
+  out[2] = A2 * sum_a + B2 * sum_b;
+  out[3] = A3 * gap_a + B3 * gap_b + in[5];
+}
+
+// The transpose of output_from_points: what a gradient of outputs is at the points.
+inline void gradient_at_points(const Floats in[4], Floats out[6]) {
+  const Floats even_a = in[0] + A2 * in[2], odd_a = A * in[1] + A3 * in[3];
+  const Floats even_b = in[0] + B2 * in[2], odd_b = B * in[1] + B3 * in[3];
+  out[0] = in[0];
+  out[1] = even_a + odd_a;
+  out[2] = even_a - odd_a;
+  out[3] = even_b + odd_b;
+  out[4] = even_b - odd_b;
+  out[5] = in[3];
+}
+
+// What the values of a kernel's polynomial at the points are multiplied by: 1 / the product of the distances to other points.
+constexpr double OF_0 = 1 / (double{A2} * B2), OF_A = 1 / (2 * double{A2} * (A2 - B2)), OF_B = 1 / (2 * double{B2} * (B2 - A2));
+const double KERNEL_AT_POINTS[6][3] = {
+    {OF_0, 0, 0}, {OF_A, A * OF_A, A2 * OF_A}, {OF_A, -A * OF_A, A2 * OF_A}, {OF_B, B * OF_B, B2 * OF_B},
+    {OF_B, -B * OF_B, B2 * OF_B}, {0, 0, 1},
+};
+
+struct Maps {
+  int64_t images, height, width, channels;
+};
+
+struct Tiles {
+  int64_t rows, columns, count;
+  explicit Tiles(const Maps& maps)
+      : rows((maps.height + SIDE - 1) / SIDE), columns((maps.width + SIDE - 1) / SIDE), count(maps.images * rows * columns) {}
+};
+
+// Where a tile lies: its image, and the row and column of its first output.
+struct Place {
+  int64_t image, y, x;
+  Place(const Tiles& tiles, int64_t tile)
+      : image(tile / (tiles.rows * tiles.columns)),
+        y(tile / tiles.columns % tiles.rows * SIDE),
+        x(tile % tiles.columns * SIDE) {}
+};
+
+// A point's values of all tiles lie together; a little more room keeps points out of each other's lines of the cache.
+inline int64_t point_stride(int64_t channels) { return TILES_AT_ONCE * channels + LANES; }
+
+// Write the inputs of `count` tiles at the points: (36, tiles, channels). A doubled map has every pixel four times.
+void inputs_at_points(const float* maps, const Maps& shape, bool is_doubled, const Tiles& tiles, int64_t first,
+                      int64_t count, float* made) {
+  const int64_t rows = shape.height >> is_doubled, columns = shape.width >> is_doubled, channels = shape.channels;
+  const int64_t stride = point_stride(channels);
+  for (int64_t tile = 0; tile < count; tile++) {
+    const Place place(tiles, first + tile);
+    const float* image = maps + place.image * rows * columns * channels;
+    for (int64_t channel = 0; channel < channels; channel += LANES) {
+      Floats half[6][6];
+#pragma GCC unroll 6
+      for (int j = 0; j < 6; j++) {
+        const int64_t x = place.x + j - 1;
+        const bool has_x = x >= 0 && x < shape.width;
+        Floats column[6], values[6];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) {
+          const int64_t y = place.y + i - 1;
+          const bool is_inside = has_x && y >= 0 && y < shape.height;
+          const int64_t pixel = (y >> is_doubled) * columns + (x >> is_doubled);
+          column[i] = is_inside ? load(image + pixel * channels + channel) : Floats{};
+        }
+        input_at_points(column, values);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) half[i][j] = values[i];
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; i++) {
+        Floats values[6];
+        input_at_points(half[i], values);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) store(made + (i * 6 + j) * stride + tile * channels + channel, values[j]);
+      }
+    }
+  }
+}
+
+// products (Rows, 16 Vectors) = rows (Rows, depth) times weights (depth, 16 Vectors)
+template <int Rows, int Vectors>
+inline void multiply(const float* rows, int64_t depth, const float* weights, float* products) {
+  Floats sums[Rows][Vectors];
+#pragma GCC unroll 16
+  for (int row = 0; row < Rows; row++)
+    for (int vector = 0; vector < Vectors; vector++) sums[row][vector] = Floats{};
+  for (int64_t k = 0; k < depth; k++) {
+    Floats weight[Vectors];
+#pragma GCC unroll 4
+    for (int vector = 0; vector < Vectors; vector++) weight[vector] = load(weights + (k * Vectors + vector) * LANES);
+#pragma GCC unroll 16
+    for (int row = 0; row < Rows; row++)
+#pragma GCC unroll 4
+      for (int vector = 0; vector < Vectors; vector++) sums[row][vector] += rows[row * depth + k] * weight[vector];
+  }
+#pragma GCC unroll 16
+  for (int row = 0; row < Rows; row++)
+#pragma GCC unroll 4
+    for (int vector = 0; vector < Vectors; vector++)
+      store(products + (row * Vectors + vector) * LANES, sums[row][vector]);
+}
+
+// Write the outputs of `count` tiles for one block of channels from their products at the points.
+template <int Vectors>
+void outputs_of_products(const float* products, const Maps& shape, const Tiles& tiles, int64_t first, int64_t count,
+                         int64_t channel, const float* bias, const float* added, float* out) {
+  const int64_t stride = point_stride(Vectors * LANES);
+  for (int64_t tile = 0; tile < count; tile++) {
+    const Place place(tiles, first + tile);
+    for (int vector = 0; vector < Vectors; vector++) {
+      const int64_t lane = vector * LANES;
+      Floats half[4][6];
+#pragma GCC unroll 6
+      for (int j = 0; j < 6; j++) {
+        Floats column[6], values[4];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) column[i] = load(products + (i * 6 + j) * stride + tile * Vectors * LANES + lane);
+        output_from_points(column, values);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) half[i][j] = values[i];
+      }
+      const Floats shift = bias ? load(bias + channel + lane) : Floats{};
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) {
+        Floats values[4];
+        output_from_points(half[i], values);
+        const int64_t row = (place.image * shape.height + place.y + i) * shape.width;
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+          if (place.y + i >= shape.height || place.x + j >= shape.width) continue;
+          const int64_t at = (row + place.x + j) * shape.channels + channel + lane;
+          const Floats value = values[j] + shift;
+          store(out + at, added ? value + load(added + at) : value);
+        }
+      }
+    }
+  }
+}
+
+template <int Vectors>
+void convolve(const float* maps, const float* weights, const float* bias, const float* added, float* out,
+              const Maps& in, const Maps& made, bool is_doubled) {
+  constexpr int64_t block = Vectors * LANES;
+  const Tiles tiles(made);
+#pragma omp parallel
+  {
+    float* inputs = room<0>(PAIRS * (point_stride(in.channels) + point_stride(block)));
+    float* products = inputs + PAIRS * point_stride(in.channels);
+#pragma omp for schedule(static)
+    for (int64_t first = 0; first < tiles.count; first += TILES_AT_ONCE) {
+      const int64_t count = std::min(TILES_AT_ONCE, tiles.count - first);
+      inputs_at_points(maps, in, is_doubled, tiles, first, count, inputs);
+      for (int64_t channel = 0; channel < made.channels; channel += block) {
+        for (int64_t pair = 0; pair < PAIRS; pair++) {
+          const float* rows = inputs + pair * point_stride(in.channels);
+          const float* weight = weights + (pair * made.channels + channel) * in.channels;
+          float* target = products + pair * point_stride(block);
+          int64_t tile = 0;
+          for (; tile + 8 <= count; tile += 8)
+            multiply<8, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
+          for (; tile < count; tile++)
+            multiply<1, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
+        }
+        outputs_of_products<Vectors>(products, made, tiles, first, count, channel, bias, added, out);
+      }
+    }
+  }
+}
+
+// Write the gradient of outputs of `count` tiles at the points: (36, tiles, channels).
+void gradients_at_points(const float* gradient, const Maps& shape, const Tiles& tiles, int64_t first, int64_t count,
+                         float* made) {
+  const int64_t channels = shape.channels, stride = point_stride(channels);
+  for (int64_t tile = 0; tile < count; tile++) {
+    const Place place(tiles, first + tile);
+    const float* image = gradient + place.image * shape.height * shape.width * channels;
+    for (int64_t channel = 0; channel < channels; channel += LANES) {
+      Floats half[6][4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) {
+        Floats column[4], values[6];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+          const int64_t y = place.y + i, x = place.x + j;
+          const bool is_inside = y < shape.height && x < shape.width;
+          column[i] = is_inside ? load(image + (y * shape.width + x) * channels + channel) : Floats{};
+        }
+        gradient_at_points(column, values);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) half[i][j] = values[i];
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; i++) {
+        Floats values[6];
+        gradient_at_points(half[i], values);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) store(made + (i * 6 + j) * stride + tile * channels + channel, values[j]);
+      }
+    }
+  }
+}
+
+// sums (Rows, 16) += over tiles: inputs (tiles, Rows of in_channels) times gradients (tiles, 16 of out_channels)
+template <int Rows>
+inline void add_products(const float* inputs, int64_t in_channels, const float* gradients, int64_t out_channels,
+                         int64_t count, float* sums, int64_t sums_stride) {
+  Floats held[Rows];
+#pragma GCC unroll 16
+  for (int row = 0; row < Rows; row++) held[row] = load(sums + row * sums_stride);
+  for (int64_t tile = 0; tile < count; tile++) {
+    const Floats gradient = load(gradients + tile * out_channels);
+#pragma GCC unroll 16
+    for (int row = 0; row < Rows; row++) held[row] += inputs[tile * in_channels + row] * gradient;
+  }
+#pragma GCC unroll 16
+  for (int row = 0; row < Rows; row++) store(sums + row * sums_stride, held[row]);
+}
+
+}  // namespace
+
+// Weights at the points, from weights (outputs, inputs, 3, 3). Turned round they are those of the gradient of inputs:
+// outputs and inputs change places, and each kernel is turned by half a circle.
+extern "C" void weights_at_points(const float* weights, int64_t outputs, int64_t inputs, int64_t block, int64_t is_turned,
+                                  float* made) {
+#pragma omp parallel for schedule(static)
+  for (int64_t output = 0; output < outputs; output++)
+    for (int64_t input = 0; input < inputs; input++) {
+      const float* kernel = weights + (is_turned ? input * outputs + output : output * inputs + input) * 9;
+      double half[6][3];
+      for (int i = 0; i < 6; i++)
+        for (int l = 0; l < 3; l++) {
+          half[i][l] = 0;
+          for (int k = 0; k < 3; k++) half[i][l] += KERNEL_AT_POINTS[i][k] * kernel[is_turned ? 8 - 3 * k - l : 3 * k + l];
+        }
+      float* target = made + (output / block * inputs + input) * block + output % block;
+      for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++) {
+          double value = 0;
+          for (int l = 0; l < 3; l++) value += half[i][l] * KERNEL_AT_POINTS[j][l];
+          target[(i * 6 + j) * outputs * inputs] = static_cast<float>(value);
+        }
+    }
+}
+
+// out (images, height, width, outputs) = maps (images, height, width, inputs) convolved, plus bias and `added` where they are
+// not null. Doubled maps are given at half of height and width.
+extern "C" void convolve_3x3(const float* maps, const float* weights, const float* bias, const float* added, float* out,
+                             int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs,
+                             int64_t is_doubled) {
+  const Maps in{images, height, width, inputs}, made{images, height, width, outputs};
+  if (outputs % (2 * LANES) == 0)
+    convolve<2>(maps, weights, bias, added, out, in, made, is_doubled);
+  else
+    convolve<1>(maps, weights, bias, added, out, in, made, is_doubled);
+}
+
+// made (outputs, inputs, 3, 3) = the gradient of the weights, from the maps and the gradient of the outputs.
+extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, float* made, int64_t images, int64_t height,
+                                     int64_t width, int64_t inputs, int64_t outputs, int64_t is_doubled, int64_t threads) {
+  constexpr int rows_at_once = 16;
+  const Maps in{images, height, width, inputs}, of_outputs{images, height, width, outputs};
+  const Tiles tiles(of_outputs);
+  const int64_t size = PAIRS * inputs * outputs, groups = (tiles.count + TILES_AT_ONCE - 1) / TILES_AT_ONCE;
+  std::vector<float> all(threads * size);
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+  for (int64_t thread = 0; thread < threads; thread++) {
+    float* sums = all.data() + thread * size;
+    float* values = room<1>(PAIRS * (point_stride(inputs) + point_stride(outputs)));
+    float* gradients = values + PAIRS * point_stride(inputs);
+    for (int64_t group = groups * thread / threads; group < groups * (thread + 1) / threads; group++) {
+      const int64_t first = group * TILES_AT_ONCE, count = std::min(TILES_AT_ONCE, tiles.count - first);
+      inputs_at_points(maps, in, is_doubled, tiles, first, count, values);
+      gradients_at_points(gradient, of_outputs, tiles, first, count, gradients);
+      for (int64_t pair = 0; pair < PAIRS; pair++)
+        for (int64_t input = 0; input < inputs; input += rows_at_once)
+          for (int64_t output = 0; output < outputs; output += LANES)
+            add_products<rows_at_once>(values + pair * point_stride(inputs) + input, inputs,
+                                       gradients + pair * point_stride(outputs) + output, outputs, count,
+                                       sums + (pair * inputs + input) * outputs + output, outputs);
+    }
+  }
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t input = 0; input < inputs; input++)
+    for (int64_t output = 0; output < outputs; output++) {
+      double half[3][6] = {};
+      for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++) {
+          double value = 0;
+          for (int64_t thread = 0; thread < threads; thread++)
+            value += all[thread * size + ((i * 6 + j) * inputs + input) * outputs + output];
+          for (int k = 0; k < 3; k++) half[k][j] += KERNEL_AT_POINTS[i][k] * value;
+        }
+      float* target = made + (output * inputs + input) * 9;
+      for (int k = 0; k < 3; k++)
+        for (int l = 0; l < 3; l++) {
+          double value = 0;
+          for (int j = 0; j < 6; j++) value += half[k][j] * KERNEL_AT_POINTS[j][l];
+          target[k * 3 + l] = static_cast<float>(value);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+// Sixteen floats that are computed with together: one register with AVX-512, two with AVX2, four with NEON.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace irisflow {
+
+constexpr int64_t LANES = 16;
+typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+inline void store(float* to, Floats values) { *reinterpret_cast<Floats*>(to) = values; }
+
+// Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each `Use`.
+template <int Use>
+float* room(int64_t size) {
+  constexpr int64_t alignment = 64 / sizeof(float);
+  thread_local std::vector<float> held;
+  if (static_cast<int64_t>(held.size()) < size + alignment) held.resize(size + alignment);
+  const auto address = reinterpret_cast<uintptr_t>(held.data());
+  return reinterpret_cast<float*>((address + 63) & ~uintptr_t{63});
+}
+
+}  // namespace irisflow
