@@ -51,7 +51,10 @@ class _Drop(torch.autograd.Function):
 
 
 def _kept(values: Values, p: float) -> Bool[Tensor, "*shape"]:
-    """Return a mask that is false with probability p, rounded to 2^-32."""
+    """Return a mask that is false with probability p, rounded to 2^-32; it lies as maps channels last do if these are some."""
     number = values.numel()
     bits = torch.empty((number + 1) // 2, dtype=torch.int64).random_(-(2**63), None)
-    return bits.view(torch.int32)[:number].view(values.shape) >= round(p * STEPS) - STEPS // 2
+    kept = bits.view(torch.int32)[:number] >= round(p * STEPS) - STEPS // 2
+    if values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        return kept.as_strided(values.shape, values.stride())  # arithmetic on two layouts is slow
+    return kept.view(values.shape)

@@ -256,8 +256,8 @@ inline void add_products(const float* inputs, int64_t in_channels, const float* 
 
 // Weights at the points, from weights (outputs, inputs, 3, 3). Turned round they are those of the gradient of inputs:
 // outputs and inputs change places, and each kernel is turned by half a circle.
-extern "C" void weights_at_points(const float* weights, int64_t outputs, int64_t inputs, int64_t block, int64_t is_turned,
-                                  float* made) {
+extern "C" void weights_at_points(const float* weights, float* made, int64_t outputs, int64_t inputs, int64_t block,
+                                  int64_t is_turned) {
 #pragma omp parallel for schedule(static)
   for (int64_t output = 0; output < outputs; output++)
     for (int64_t input = 0; input < inputs; input++) {

@@ -1,15 +1,11 @@
 """3 x 3 convolutions of maps channels last with a quarter of the products: Winograd's algorithm, `convolution.cpp`."""
 
-from ctypes import c_int64, c_void_p
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from irisflow.kernels.build import library
+from irisflow.kernels.use import LANES, call, can_use
 
-LANES = 16  # numbers of channels are multiples of it
 PAIRS = 36  # of points at which weights are known
 
 Map = Float[Tensor, "batch channels height width"]
@@ -19,20 +15,16 @@ AtPoints = Float[Tensor, "pairs_outputs_inputs"]
 
 
 def can_convolve(maps: Map, weight: Weight) -> bool:
-    """Return whether there is a kernel for a convolution: float32 on a CPU, channels last, 16 or a multiple of 16 of them."""
-    is_float = maps.is_cpu and maps.dtype == weight.dtype == torch.float32
-    has_room = not (weight.shape[0] % LANES or weight.shape[1] % LANES)
-    is_last = maps.is_contiguous(memory_format=torch.channels_last)
-    return is_float and has_room and is_last and library() is not None
+    """Return whether there is a kernel for a convolution of maps channels last: multiples of 16 channels."""
+    return not (weight.shape[0] % LANES or weight.shape[1] % LANES) and can_use(maps, weight)
 
 
 def weights_at_points(weight: Weight, *, is_turned: bool = False) -> AtPoints:
     """Return weights as `convolve` takes them; turned, those of the gradient of what was convolved."""
-    num_outputs, num_inputs = weight.shape[:2] if not is_turned else weight.shape[1::-1]
+    num_outputs, num_inputs = weight.shape[1::-1] if is_turned else weight.shape[:2]
     block = LANES if num_outputs % (2 * LANES) else 2 * LANES
     made = torch.empty(PAIRS * num_outputs * num_inputs)
-    sizes = [c_int64(size) for size in (num_outputs, num_inputs, block, is_turned)]
-    _kernels().weights_at_points(_pointer(weight.detach().contiguous()), *sizes, _pointer(made))
+    call("weights_at_points", (weight.detach().contiguous(), made), (num_outputs, num_inputs, block, is_turned))
     return made
 
 
@@ -56,8 +48,7 @@ def convolve(
     if added is not None:
         added = added.contiguous(memory_format=torch.channels_last)
     sizes = (batch, *shape[2:], num_inputs, num_outputs, is_doubled)
-    pointers = (maps, weights, bias, added, made)
-    _kernels().convolve_3x3(*map(_pointer, pointers), *map(c_int64, sizes))
+    call("convolve_3x3", (maps, weights, bias, added, made), sizes)
     return made
 
 
@@ -67,15 +58,5 @@ def weights_gradient(maps: Map, gradient: NewMap, *, is_doubled: bool = False) -
     batch, num_outputs, height, width = gradient.shape
     made = torch.empty(num_outputs, maps.shape[1], 3, 3)
     sizes = (batch, height, width, maps.shape[1], num_outputs, is_doubled, torch.get_num_threads())
-    _kernels().weights_gradient_3x3(*map(_pointer, (maps, gradient, made)), *map(c_int64, sizes))
+    call("weights_gradient_3x3", (maps, gradient, made), sizes)
     return made
-
-
-def _kernels() -> Any:
-    found = library()
-    assert found is not None
-    return found
-
-
-def _pointer(tensor: Tensor | None) -> c_void_p:
-    return c_void_p(None if tensor is None else tensor.data_ptr())

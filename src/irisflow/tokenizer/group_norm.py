@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from irisflow.kernels.normalisation import can_normalise, normalised
+
 Map = Float[Tensor, "batch channels height width"]
 Pixels = Float[Tensor, "batch pixels channels"]
 Statistics = Float[Tensor, "batch 1 channels"]
@@ -35,13 +37,16 @@ class GroupNorm(nn.GroupNorm):
 
     def _normalised(self, maps: Map, *, has_silu: bool) -> Map:
         if not is_channels_last(maps) or maps.dtype != torch.float32:
-            normalised = super().forward(maps)
-            return F.silu(normalised) if has_silu else normalised
+            made = super().forward(maps)
+            return F.silu(made) if has_silu else made
+        if can_normalise(maps, self.weight, self.num_groups):
+            settings = {"num_groups": self.num_groups, "eps": self.eps, "has_silu": has_silu}
+            return normalised(maps, self.weight, self.bias, **settings)
         batch, channels, height, width = maps.shape
         pixels = maps.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         settings = (self.weight, self.bias, self.num_groups, self.eps)
         if torch.is_grad_enabled() or pixels.nbytes < LARGE:
-            made: Tensor = _Normalise.apply(pixels, *settings)
+            made = _Normalise.apply(pixels, *settings)
             made = F.silu(made) if has_silu else made
         else:
             made = _in_pieces(pixels, *settings, has_silu=has_silu)

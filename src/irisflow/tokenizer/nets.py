@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
+from irisflow.kernels.use import has_kernels
 from irisflow.schema import NetConfig
+from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.tokenizer.group_norm import GroupNorm, is_channels_last
 
 Map = Float[Tensor, "batch channels height width"]
 NewMap = Float[Tensor, "batch new_channels new_height new_width"]
 
 
-CHANNELS_LAST_FROM = 32  # columns; in smaller maps torch's own group norm makes up for slower convolutions
+CHANNELS_LAST_FROM = 32  # columns, without kernels; in smaller maps torch's own group norm makes up for slower convolutions
 
 
 def group_norm(channels: int) -> GroupNorm:
@@ -39,7 +41,8 @@ def group_norm(channels: int) -> GroupNorm:
 def laid_out(maps: Map, layout: torch.memory_format | None) -> Map:
     """Return the same maps in a layout; None is the fastest one of their device, size and number."""
     if layout is None:
-        is_last = maps.device.type == "cpu" and len(maps) > 1 and maps.shape[-1] >= CHANNELS_LAST_FROM
+        is_large = len(maps) > 1 and maps.shape[-1] >= CHANNELS_LAST_FROM
+        is_last = maps.device.type == "cpu" and (is_large or has_kernels())
         layout = torch.channels_last if is_last else torch.contiguous_format
     return maps.contiguous(memory_format=layout)
 
@@ -50,19 +53,17 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, dropout: float) -> None:
         super().__init__()
         self.norm1 = group_norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv3x3(in_channels, out_channels)
         self.norm2 = group_norm(out_channels)
         self.dropout = Dropout(dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = Conv3x3(out_channels, out_channels)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Map) -> NewMap:
         """Return the map at the new width."""
         hidden = self.conv1(self.norm1.silu(x))
-        residual: Tensor = self.conv2(self.dropout(self.norm2.silu(hidden)))
-        shortcut: Tensor = self.shortcut(x)
-        return shortcut + residual if torch.is_grad_enabled() else residual.add_(shortcut)
+        return self.conv2.added(self.dropout(self.norm2.silu(hidden)), to=self.shortcut(x))
 
 
 class AttentionBlock(nn.Module):
@@ -103,27 +104,11 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.up = nn.Conv2d(channels, channels, 3, padding=1)
+        self.up = Conv3x3(channels, channels)
 
     def forward(self, x: Map) -> NewMap:
         """Return the map at twice the resolution."""
-        if is_channels_last(x):
-            return F.conv_transpose2d(x, doubling_kernel(self.up.weight), self.up.bias, stride=2, padding=1)
-        larger: Tensor = self.up(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return larger
-
-
-def doubling_kernel(
-    kernel: Float[Tensor, "out_channels in_channels 3 3"],
-) -> Float[Tensor, "in_channels out_channels 4 4"]:
-    """Return the transposed convolution that does the same as doubling a map and convolving it, with 4/9 of the products.
-
-    Of the 3 x 3 pixels that a kernel meets on a doubled map, those that are copies of one pixel share its product: the
-    transposed kernel is the flipped one convolved with 2 x 2 ones.
-    """
-    padded = F.pad(kernel, (1, 1, 1, 1))
-    summed = padded[..., 1:, 1:] + padded[..., 1:, :-1] + padded[..., :-1, 1:] + padded[..., :-1, :-1]
-    return summed.flip(2, 3).transpose(0, 1)
+        return self.up.doubled(x)
 
 
 class Level(nn.Module):
@@ -193,7 +178,7 @@ class Encoder(nn.Module):
         )
         self.middle = middle(widths[-1], config.dropout)
         self.norm_out = group_norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
+        self.conv_out = Conv3x3(widths[-1], config.z_channels)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> NewMap:
         """Return the map of continuous latents, `z_channels` wide."""
@@ -212,7 +197,7 @@ class Decoder(nn.Module):
     def __init__(self, config: NetConfig | DictConfig) -> None:
         super().__init__()
         widths = [config.ch * multiple for multiple in config.ch_mult]
-        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.conv_in = Conv3x3(config.z_channels, widths[-1])
         self.middle = middle(widths[-1], config.dropout)
         self.levels = nn.ModuleList(
             Level(

@@ -11,7 +11,7 @@ from irisflow.cards import settle
 from irisflow.errors import ConfigError, ResourceError
 
 # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX and M_ARENA_MAX, and what they are set to.
-KEEP_FREED_MEMORY = {-1: 2**31 - 1, -4: 0, -8: 1}
+KEEP_FREED_MEMORY = {-1: -1, -4: 0, -8: 1}
 
 
 def choose_device(name: str, *, num_threads: int) -> torch.device:

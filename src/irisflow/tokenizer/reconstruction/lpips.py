@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.progress import say
+from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.tokenizer.reconstruction.base import Pictures
 
 LEAST = {"weight": 0}
@@ -93,6 +94,11 @@ def frozen_lpips(trunk: list[Tensor]) -> nn.Module:
 
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # draws and allocates nothing
         network: nn.Module = lpips.LPIPS(net="vgg", pnet_rand=True, pretrained=False, verbose=False)
+        for layers in network.get_submodule("net").children():
+            assert isinstance(layers, nn.Sequential)
+            for name, layer in layers.named_children():
+                if isinstance(layer, nn.Conv2d):
+                    setattr(layers, name, Conv3x3(layer.in_channels, layer.out_channels))
     heads = read_weights(package_folder("lpips") / HEADS_FILE, HEADS_SHA256)
     names = [name for name in network.state_dict() if name.startswith("net.")]
     weights = dict(zip(names, trunk, strict=True))

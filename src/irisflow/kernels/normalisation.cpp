@@ -1,0 +1,123 @@
+// Group normalisation of maps channels last, and the SiLU after it, with their gradients: Wu and He 2018.
+//
+// Sixteen channels of an image are taken at a time, so that they are still in the cache when they are read again: for the
+// mean, for the mean of squared deviations from it, and to be normalised. Groups do not cross sixteen channels.
+
+#include <cmath>
+
+#include "vectors.hpp"
+
+using namespace irisflow;
+
+namespace {
+
+constexpr int64_t PIXELS_AT_ONCE = 64;  // whose sum is made first, so that small numbers meet small ones
+
+// e to the power of x, to two units in the last place: 2 to a whole number times a polynomial on +-ln(2) / 2.
+inline Floats exponential(Floats x) {
+  constexpr float most = 88.0f, to_whole = 12582912.0f;  // 1.5 x 2^23: adding it rounds to a whole number
+  x = x > most ? Floats{} + most : x;
+  x = x < -most ? Floats{} - most : x;
+  const Floats whole = (x * 1.44269504f + to_whole) - to_whole;
+  const Floats rest = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  Floats sum = Floats{} + 1.0f / 5040;
+  for (const float term : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f}) sum = sum * rest + term;
+  const Integers power = (__builtin_convertvector(whole, Integers) + 127) << 23;
+  return sum * (Floats)power;
+}
+
+inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// Return the sum over pixels of what `term` makes of each, for sixteen channels.
+template <typename Term>
+inline Floats summed(int64_t pixels, Term term) {
+  Floats total{};
+  for (int64_t first = 0; first < pixels; first += PIXELS_AT_ONCE) {
+    const int64_t last = first + PIXELS_AT_ONCE < pixels ? first + PIXELS_AT_ONCE : pixels;
+    Floats even{}, odd{};
+    int64_t pixel = first;
+    for (; pixel + 2 <= last; pixel += 2) {
+      even += term(pixel);
+      odd += term(pixel + 1);
+    }
+    if (pixel < last) even += term(pixel);
+    total += even + odd;
+  }
+  return total;
+}
+
+// Return, for each channel, the mean over the channels of its group.
+inline Floats over_group(Floats values, int64_t group) {
+  for (int64_t first = 0; first < LANES; first += group) {
+    float sum = 0;
+    for (int64_t lane = first; lane < first + group; lane++) sum += values[lane];
+    for (int64_t lane = first; lane < first + group; lane++) values[lane] = sum / group;
+  }
+  return values;
+}
+
+}  // namespace
+
+// out = SiLU, if wanted, of the normalised maps (images, pixels, channels) x weight + bias; mean and inverse deviation of
+// each channel's group are (images, channels). `group` is the channels of one.
+extern "C" void normalise(const float* maps, const float* weight, const float* bias, float* out, float* means,
+                          float* inverses, int64_t images, int64_t pixels, int64_t channels, int64_t group, double eps,
+                          int64_t has_silu) {
+  const int64_t blocks = channels / LANES;
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < images * blocks; task++) {
+    const int64_t channel = task % blocks * LANES, image = task / blocks;
+    const float* from = maps + image * pixels * channels + channel;
+    float* to = out + image * pixels * channels + channel;
+    const auto value = [&](int64_t pixel) { return load(from + pixel * channels); };
+    const Floats mean = over_group(summed(pixels, value) / static_cast<float>(pixels), group);
+    const auto squared = [&](int64_t pixel) { return (value(pixel) - mean) * (value(pixel) - mean); };
+    Floats inverse = over_group(summed(pixels, squared) / static_cast<float>(pixels), group);
+    for (int64_t lane = 0; lane < LANES; lane++) inverse[lane] = static_cast<float>(1 / std::sqrt(inverse[lane] + eps));
+    store(means + image * channels + channel, mean);
+    store(inverses + image * channels + channel, inverse);
+    const Floats scale = inverse * load(weight + channel), shift = load(bias + channel);
+    if (has_silu)
+      for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        const Floats normalised = (value(pixel) - mean) * scale + shift;
+        store(to + pixel * channels, normalised * sigmoid(normalised));
+      }
+    else
+      for (int64_t pixel = 0; pixel < pixels; pixel++)
+        store(to + pixel * channels, (value(pixel) - mean) * scale + shift);
+  }
+}
+
+// of_maps = the gradient of the maps; of_weight and of_bias are those of each image, (images, channels). With y the
+// deviations over their size, g the gradient of the normalised maps times weight, and means over a group and its pixels,
+// that of a pixel is (g - mean(g) - y mean(g y)) / deviation.
+extern "C" void normalise_gradient(const float* maps, const float* weight, const float* bias, const float* means,
+                                   const float* inverses, const float* gradient, float* of_maps, float* of_weight,
+                                   float* of_bias, int64_t images, int64_t pixels, int64_t channels, int64_t group,
+                                   int64_t has_silu) {
+  const int64_t blocks = channels / LANES;
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < images * blocks; task++) {
+    const int64_t channel = task % blocks * LANES, image = task / blocks, start = image * pixels * channels + channel;
+    const Floats mean = load(means + image * channels + channel), inverse = load(inverses + image * channels + channel);
+    const Floats scale = load(weight + channel), shift = load(bias + channel);
+    const auto deviation = [&](int64_t pixel) { return (load(maps + start + pixel * channels) - mean) * inverse; };
+    if (has_silu)
+      for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        const Floats normalised = deviation(pixel) * scale + shift, gate = sigmoid(normalised);
+        const Floats slope = gate * (1.0f + normalised * (1.0f - gate));
+        store(of_maps + start + pixel * channels, load(gradient + start + pixel * channels) * slope);
+      }
+    const float* before = has_silu ? of_maps : gradient;
+    const auto given = [&](int64_t pixel) { return load(before + start + pixel * channels); };
+    const Floats sum = summed(pixels, given);
+    const Floats sum_y = summed(pixels, [&](int64_t pixel) { return given(pixel) * deviation(pixel); });
+    store(of_bias + image * channels + channel, sum);
+    store(of_weight + image * channels + channel, sum_y);
+    const Floats mean_g = over_group(sum * scale / static_cast<float>(pixels), group);
+    const Floats mean_gy = over_group(sum_y * scale / static_cast<float>(pixels), group);
+    for (int64_t pixel = 0; pixel < pixels; pixel++)
+      store(of_maps + start + pixel * channels,
+            (given(pixel) * scale - mean_g - deviation(pixel) * mean_gy) * inverse);
+  }
+}

@@ -1,0 +1,55 @@
+"""Group normalisation of maps channels last, with the SiLU after it: `normalisation.cpp`."""
+
+from ctypes import c_double
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from irisflow.kernels.use import LANES, call, can_use
+
+Map = Float[Tensor, "batch channels height width"]
+
+
+def can_normalise(maps: Map, weight: Tensor, num_groups: int) -> bool:
+    """Return whether there is a kernel for maps channels last: groups must not cross 16 channels."""
+    channels = len(weight)
+    return not (channels % LANES or LANES % (channels // num_groups)) and can_use(maps, weight)
+
+
+def normalised(
+    maps: Map, weight: Tensor, bias: Tensor, *, num_groups: int, eps: float, has_silu: bool
+) -> Map:
+    """Return the normalised maps x weight + bias, or x sigmoid(x) of them."""
+    made: Map = _Normalise.apply(maps, weight, bias, num_groups, eps, has_silu)
+    return made
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, maps: Map, weight: Tensor, bias: Tensor, num_groups: int, eps: float, has_silu: bool
+    ) -> Map:
+        batch, channels, height, width = maps.shape
+        made, mean = torch.empty_like(maps, memory_format=torch.channels_last), torch.empty(batch, channels)
+        inverse_deviation = torch.empty_like(mean)
+        ctx.sizes = (batch, height * width, channels, channels // num_groups)
+        ctx.has_silu = has_silu
+        given = (maps, weight, bias)
+        call("normalise", (*given, made, mean, inverse_deviation), (*ctx.sizes, c_double(eps), has_silu))
+        ctx.save_for_backward(*given, mean, inverse_deviation)
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Map) -> tuple[Map, Tensor, Tensor, None, None, None]:
+        """Return the gradients of maps, weight and bias."""
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        maps, *_, mean, _ = ctx.saved_tensors
+        of_maps = torch.empty_like(maps, memory_format=torch.channels_last)
+        of_weight, of_bias = torch.empty_like(mean), torch.empty_like(mean)
+        tensors = (*ctx.saved_tensors, gradient, of_maps, of_weight, of_bias)
+        call("normalise_gradient", tensors, (*ctx.sizes, ctx.has_silu))
+        return of_maps, of_weight.sum(dim=0), of_bias.sum(dim=0), None, None, None

@@ -1,0 +1,121 @@
+"""A 3 x 3 convolution with padding 1, what is added to it, and that of a doubled map, each in its fastest way."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from irisflow.kernels.convolution import can_convolve, convolve, weights_at_points, weights_gradient
+from irisflow.tokenizer.group_norm import is_channels_last
+
+Map = Float[Tensor, "batch channels height width"]
+NewMap = Float[Tensor, "batch new_channels new_height new_width"]
+Kernel = Float[Tensor, "new_channels channels 3 3"]
+
+LEAST_TILES = 4  # of 4 x 4 outputs for each input channel; with fewer, torch's gradient of weights is faster
+
+
+class Conv3x3(nn.Conv2d):
+    """torch.nn.Conv2d with a 3 x 3 kernel; on a CPU maps channels last are convolved by the kernel of `irisflow.kernels`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self._at_points = _WeightsAtPoints()
+
+    def forward(self, maps: Map) -> NewMap:
+        """Return the convolved maps."""
+        return self._convolved(maps) if self._is_own(maps) else super().forward(maps)
+
+    def added(self, maps: Map, to: NewMap) -> NewMap:
+        """Return `to` plus `forward`."""
+        return self._convolved(maps, added=to) if self._is_own(maps) else to + super().forward(maps)
+
+    def doubled(self, maps: Map) -> NewMap:
+        """Return `forward` of maps in which each pixel is repeated 2 x 2."""
+        if self._is_own(maps):
+            return self._convolved(maps, is_doubled=True)
+        if is_channels_last(maps):
+            return F.conv_transpose2d(maps, doubling_kernel(self.weight), self.bias, stride=2, padding=1)
+        return super().forward(F.interpolate(maps, scale_factor=2.0, mode="nearest"))
+
+    def _is_own(self, maps: Map) -> bool:
+        return is_channels_last(maps) and can_convolve(maps, self.weight)
+
+    def _convolved(self, maps: Map, *, added: NewMap | None = None, is_doubled: bool = False) -> NewMap:
+        made: NewMap = _Convolve.apply(maps, self.weight, self.bias, added, self._at_points, is_doubled)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave weights at the points out of copies."""
+        return {**self.__dict__, "_at_points": _WeightsAtPoints()}
+
+
+class _WeightsAtPoints:
+    """What the kernel makes of weights, kept until they change: for convolving, and turned for its gradient."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bool, tuple[tuple[int, int], Tensor]] = {}
+
+    def of(self, weight: Kernel, *, is_turned: bool = False) -> Tensor:
+        """Return the weights at the points."""
+        which = (weight._version, weight.data_ptr())
+        if is_turned not in self._kept or self._kept[is_turned][0] != which:
+            self._kept[is_turned] = (which, weights_at_points(weight, is_turned=is_turned))
+        return self._kept[is_turned][1]
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        maps: Map,
+        weight: Kernel,
+        bias: Tensor | None,
+        added: NewMap | None,
+        at_points: _WeightsAtPoints,
+        is_doubled: bool,
+    ) -> NewMap:
+        ctx.save_for_backward(maps, weight)
+        ctx.at_points, ctx.is_doubled = at_points, is_doubled
+        weights = at_points.of(weight)
+        return convolve(maps, weights, bias, num_outputs=len(weight), added=added, is_doubled=is_doubled)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: NewMap) -> tuple[Tensor | None, ...]:
+        """Return the gradients of maps, weight, bias and what was added, as far as they are wanted."""
+        maps, weight = ctx.saved_tensors
+        wants_maps, wants_weight, wants_bias, wants_added = ctx.needs_input_grad[:4]
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        of_maps = of_weight = None
+        if wants_maps:
+            turned = ctx.at_points.of(weight, is_turned=True)
+            of_maps = convolve(gradient, turned, num_outputs=weight.shape[1])
+            of_maps = 4 * F.avg_pool2d(of_maps, 2) if ctx.is_doubled else of_maps
+        if wants_weight:
+            of_weight = _weight_gradient(maps, weight, gradient, is_doubled=ctx.is_doubled)
+        of_bias = gradient.sum(dim=(0, 2, 3)) if wants_bias else None
+        return of_maps, of_weight, of_bias, gradient if wants_added else None, None, None
+
+
+def _weight_gradient(maps: Map, weight: Kernel, gradient: NewMap, *, is_doubled: bool) -> Kernel:
+    batch, _, height, width = gradient.shape
+    if batch * height * width >= 16 * LEAST_TILES * weight.shape[1]:
+        return weights_gradient(maps, gradient, is_doubled=is_doubled)
+    seen = F.interpolate(maps, scale_factor=2.0, mode="nearest") if is_doubled else maps
+    made: Kernel = torch.nn.grad.conv2d_weight(seen, list(weight.shape), gradient, padding=1)  # type: ignore[no-untyped-call]
+    return made
+
+
+def doubling_kernel(kernel: Kernel) -> Float[Tensor, "channels new_channels 4 4"]:
+    """Return the transposed convolution that does the same as doubling a map and convolving it, with 4/9 of the products.
+
+    Of the 3 x 3 pixels that a kernel meets on a doubled map, those that are copies of one pixel share its product: the
+    transposed kernel is the flipped one convolved with 2 x 2 ones.
+    """
+    padded = F.pad(kernel, (1, 1, 1, 1))
+    summed = padded[..., 1:, 1:] + padded[..., 1:, :-1] + padded[..., :-1, 1:] + padded[..., :-1, :-1]
+    return summed.flip(2, 3).transpose(0, 1)
