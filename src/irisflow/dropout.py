@@ -51,7 +51,7 @@ class _Drop(torch.autograd.Function):
 
 
 def _kept(values: Values, p: float) -> Bool[Tensor, "*shape"]:
-    """Return a mask that is false with probability p, rounded to 2^-32; it lies as maps channels last do if these are some."""
+    """Return a mask in the layout of values that is false with probability p, rounded to 2^-32."""
     number = values.numel()
     bits = torch.empty((number + 1) // 2, dtype=torch.int64).random_(-(2**63), None)
     kept = bits.view(torch.int32)[:number] >= round(p * STEPS) - STEPS // 2

@@ -1,7 +1,7 @@
 """The digest of a stage's code: all modules of this package that it imports, however far down, unused ones not.
 
-C++ files count with every module that lies beside them. Snakemake does not see changes of Python modules that a `shell:` rule runs. Only
-files are read, nothing is imported.
+C++ files count with every module that lies beside them. Snakemake does not see changes of Python modules that a `shell:`
+rule runs. Only files are read, nothing is imported.
 """
 
 import ast

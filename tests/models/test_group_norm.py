@@ -1,4 +1,4 @@
-"""The tokenizer's group norm gives torch's numbers, in whatever layout and pieces."""
+"""The tokenizer's group norm gives torch's numbers, by a kernel and without."""
 
 import pytest
 import torch
@@ -6,26 +6,28 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from irisflow.tokenizer import group_norm
-from irisflow.tokenizer.group_norm import BYTES_AT_ONCE, LARGE, GroupNorm
+from irisflow.kernels.normalisation import can_normalise
+from irisflow.plainly import as_torch_does
+from irisflow.tokenizer.group_norm import GroupNorm
 
-CHANNELS, SIDE = 64, 64
-ONE = 4 * CHANNELS * SIDE * SIDE  # bytes of an image's map
-SIZES = {"small": 3, "large": LARGE // ONE + 1, "large, with a rest": LARGE // ONE + BYTES_AT_ONCE // ONE + 1}
+# channels and groups: of 1, 2, 4 and 16 channels; of 3 and 24 there is no kernel
+KERNELS = [(16, 16), (64, 32), (128, 32), (64, 4)]
+SIZES = [*KERNELS, (48, 16), (24, 24), (48, 2)]
 
 
-@pytest.fixture
-def norm() -> GroupNorm:
+@pytest.fixture(params=SIZES, ids=str)
+def norm(request: pytest.FixtureRequest) -> GroupNorm:
     torch.manual_seed(0)
-    layer = GroupNorm(32, CHANNELS, eps=1e-6)
+    channels, groups = request.param
+    layer = GroupNorm(groups, channels, eps=1e-6)
     torch.nn.init.normal_(layer.weight)
     torch.nn.init.normal_(layer.bias)
     return layer
 
 
-def maps(num: int) -> Tensor:
+def maps(norm: GroupNorm, *, num: int = 3, side: int = 17) -> Tensor:
     """Return maps channels last whose means are large against their spread."""
-    drawn = torch.randn(num, CHANNELS, SIDE, SIDE) + 10 * torch.randn(num, CHANNELS, 1, 1)
+    drawn = torch.randn(num, norm.num_channels, side, side) + 10 * torch.randn(num, norm.num_channels, 1, 1)
     return drawn.contiguous(memory_format=torch.channels_last)
 
 
@@ -35,10 +37,18 @@ def exactly(norm: GroupNorm, given: Tensor) -> Tensor:
     return F.group_norm(*wide)
 
 
-@pytest.mark.parametrize("num", SIZES.values(), ids=SIZES)
+def test_there_is_a_kernel_for_what_is_said(norm: GroupNorm) -> None:
+    sizes = (norm.num_channels, norm.num_groups)
+    assert can_normalise(maps(norm), norm.weight, norm.num_groups) == (sizes in KERNELS)
+    assert not can_normalise(maps(norm).contiguous(), norm.weight, norm.num_groups)
+    with as_torch_does():
+        assert not can_normalise(maps(norm), norm.weight, norm.num_groups)
+
+
+@pytest.mark.parametrize("side", [2, 8, 64])
 @pytest.mark.parametrize("has_gradient", [False, True])
-def test_it_is_torchs_in_double_precision(norm: GroupNorm, num: int, has_gradient: bool) -> None:
-    given = maps(num)
+def test_it_is_torchs_in_double_precision(norm: GroupNorm, side: int, has_gradient: bool) -> None:
+    given = maps(norm, side=side)
     before, expected = given.clone(), exactly(norm, given)
     with torch.set_grad_enabled(has_gradient):
         found, activated = norm(given), norm.silu(given)
@@ -48,18 +58,29 @@ def test_it_is_torchs_in_double_precision(norm: GroupNorm, num: int, has_gradien
     assert_close(activated.double(), F.silu(expected), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("num", [num for name, num in SIZES.items() if name != "small"])
-def test_pieces_change_no_number(norm: GroupNorm, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = maps(num)
+@pytest.mark.parametrize("size", [1e-30, 1.0, 30.0, 200.0, 1e30])
+def test_the_silu_of_any_number_is_torchs(size: float) -> None:
+    layer = GroupNorm(16, 16, eps=1e-6)
+    torch.nn.init.constant_(layer.weight, size)
+    given = maps(layer, num=1)
     with torch.no_grad():
-        in_pieces = norm.silu(given)
-        monkeypatch.setattr(group_norm, "LARGE", 2 * given.nbytes)
-        assert_close(in_pieces, norm.silu(given), rtol=1e-6, atol=1e-6)
+        expected = F.silu(exactly(layer, given))
+        assert_close(layer.silu(given).double(), expected, rtol=2e-5, atol=1e-5 * size)
+
+
+def test_the_number_of_threads_changes_nothing(norm: GroupNorm) -> None:
+    given, before, found = maps(norm), torch.get_num_threads(), []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        with torch.no_grad():
+            found.append(norm.silu(given))
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", ["silu", "forward"])
 def test_gradients_are_torchs(norm: GroupNorm, name: str) -> None:
-    given = maps(2).requires_grad_()
+    given = maps(norm).requires_grad_()
     upstream = torch.randn(given.shape)
     way = getattr(norm, name)
     wide = exactly(norm, given)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,37 +21,43 @@ FLAGS = (
 SOURCES = Path(__file__).parent
 
 
-@cache
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled kernels and who compiled them; where there are none, why."""
+
+    library: ctypes.CDLL | None
+    compiler: str | None = None
+    missing: str | None = None
+
+
 def library() -> ctypes.CDLL | None:
-    """Return the compiled kernels, or None where there are none: `missing` tells why."""
-    return _found()[0]
-
-
-def missing() -> str | None:
-    """Return why there are no compiled kernels, as one line; None if there are."""
-    return _found()[1]
+    """Return the compiled kernels, or None where there are none."""
+    return kernels().library
 
 
 @cache
-def _found() -> tuple[ctypes.CDLL | None, str | None]:
+def kernels() -> Kernels:
+    """Return the kernels, compiled now if they were not before."""
     if os.environ.get(SWITCH, "").lower() == "off":
-        return None, f"{SWITCH}=off"
+        return Kernels(None, missing=f"{SWITCH}=off")
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
-        return None, f"no C++ compiler (looked for {', '.join(COMPILERS)} and CXX)"
+        return Kernels(None, missing=f"no C++ compiler (looked for {', '.join(COMPILERS)} and CXX)")
+    command = shlex.split(compiler)
     try:
-        return ctypes.CDLL(str(_compiled(shlex.split(compiler)))), None
+        version = _said([*command, "--version"])
+        return Kernels(ctypes.CDLL(str(_compiled(command, version))), version.partition("\n")[0].strip())
     except subprocess.CalledProcessError as error:
-        first = next((line for line in error.stderr.splitlines() if "error" in line), f"exit code {error.returncode}")
-        return None, f"{compiler} cannot compile them: {first.strip()}"
+        code = f"exit code {error.returncode}"
+        first = next((line.strip() for line in error.stderr.splitlines() if "error" in line), code)
+        return Kernels(None, missing=f"{compiler} cannot compile them: {first}")
     except (OSError, subprocess.SubprocessError) as error:
-        return None, f"{compiler}: {error}"
+        return Kernels(None, missing=f"{compiler}: {error}")
 
 
-def _compiled(compiler: list[str]) -> Path:
+def _compiled(compiler: list[str], version: str) -> Path:
     """Return the file of the compiled kernels; it belongs to their source, the compiler, its flags and the processor."""
     sources = sorted(SOURCES.glob("*.[ch]pp"))
-    version = _said([*compiler, "--version"])
     state = [version, *FLAGS, _processor(), *(source.read_text(encoding="utf-8") for source in sources)]
     folder = _folder()
     file = folder / f"{hashlib.sha256(chr(0).join(state).encode()).hexdigest()}.so"
@@ -58,7 +65,15 @@ def _compiled(compiler: list[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as work:
             made = Path(work) / file.name
-            _said([*compiler, *FLAGS, "-o", str(made), *(str(path) for path in sources if path.suffix == ".cpp")])
+            _said(
+                [
+                    *compiler,
+                    *FLAGS,
+                    "-o",
+                    str(made),
+                    *(str(path) for path in sources if path.suffix == ".cpp"),
+                ]
+            )
             made.replace(file)  # whoever compiles them at the same time puts the same there
     return file
 
@@ -67,7 +82,9 @@ def _folder() -> Path:
     """Return where compiled kernels are kept: the user's cache, or where that cannot be written, a temporary folder."""
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     nearest = next(path for path in (cache_home, *cache_home.parents) if path.exists())
-    base = cache_home if os.access(nearest, os.W_OK) else Path(tempfile.gettempdir()) / f"irisflow-{os.getuid()}"
+    base = (
+        cache_home if os.access(nearest, os.W_OK) else Path(tempfile.gettempdir()) / f"irisflow-{os.getuid()}"
+    )
     return base / "irisflow" / "kernels"
 
 

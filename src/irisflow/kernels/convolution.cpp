@@ -259,22 +259,25 @@ inline void add_products(const float* inputs, int64_t in_channels, const float* 
 extern "C" void weights_at_points(const float* weights, float* made, int64_t outputs, int64_t inputs, int64_t block,
                                   int64_t is_turned) {
 #pragma omp parallel for schedule(static)
-  for (int64_t output = 0; output < outputs; output++)
+  for (int64_t first = 0; first < outputs; first += LANES)
     for (int64_t input = 0; input < inputs; input++) {
-      const float* kernel = weights + (is_turned ? input * outputs + output : output * inputs + input) * 9;
-      double half[6][3];
-      for (int i = 0; i < 6; i++)
-        for (int l = 0; l < 3; l++) {
-          half[i][l] = 0;
-          for (int k = 0; k < 3; k++) half[i][l] += KERNEL_AT_POINTS[i][k] * kernel[is_turned ? 8 - 3 * k - l : 3 * k + l];
-        }
-      float* target = made + (output / block * inputs + input) * block + output % block;
-      for (int i = 0; i < 6; i++)
+      Doubles kernel[9];
+      for (int64_t lane = 0; lane < LANES; lane++) {
+        const int64_t output = first + lane, at = is_turned ? input * outputs + output : output * inputs + input;
+        for (int k = 0; k < 9; k++) kernel[k][lane] = weights[at * 9 + (is_turned ? 8 - k : k)];
+      }
+      float* target = made + (first / block * inputs + input) * block + first % block;
+      for (int i = 0; i < 6; i++) {
+        Doubles half[3];
+        for (int l = 0; l < 3; l++)
+          half[l] = KERNEL_AT_POINTS[i][0] * kernel[l] + KERNEL_AT_POINTS[i][1] * kernel[3 + l] +
+                    KERNEL_AT_POINTS[i][2] * kernel[6 + l];
         for (int j = 0; j < 6; j++) {
-          double value = 0;
-          for (int l = 0; l < 3; l++) value += half[i][l] * KERNEL_AT_POINTS[j][l];
-          target[(i * 6 + j) * outputs * inputs] = static_cast<float>(value);
+          const Doubles value = KERNEL_AT_POINTS[j][0] * half[0] + KERNEL_AT_POINTS[j][1] * half[1] +
+                                KERNEL_AT_POINTS[j][2] * half[2];
+          store(target + (i * 6 + j) * outputs * inputs, __builtin_convertvector(value, Floats));
         }
+      }
     }
 }
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from irisflow.kernels.use import LANES, call, can_use
+from irisflow.kernels.use import LANES, call, can_use, is_channels_last
 
 Map = Float[Tensor, "batch channels height width"]
 
@@ -16,7 +16,8 @@ Map = Float[Tensor, "batch channels height width"]
 def can_normalise(maps: Map, weight: Tensor, num_groups: int) -> bool:
     """Return whether there is a kernel for maps channels last: groups must not cross 16 channels."""
     channels = len(weight)
-    return not (channels % LANES or LANES % (channels // num_groups)) and can_use(maps, weight)
+    has_lanes = not (channels % LANES or LANES % (channels // num_groups))
+    return has_lanes and is_channels_last(maps) and can_use(maps, weight)
 
 
 def normalised(

@@ -4,6 +4,7 @@ from ctypes import c_int64, c_void_p
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from irisflow.kernels.build import library
@@ -21,6 +22,11 @@ def has_kernels() -> bool:
 def can_use(*tensors: Tensor) -> bool:
     """Return whether kernels may compute with these tensors: float32, on a CPU."""
     return all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors) and has_kernels()
+
+
+def is_channels_last(maps: Float[Tensor, "batch channels height width"]) -> bool:
+    """Return whether maps lie channels last, and in no other way."""
+    return maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
 
 
 def call(name: str, tensors: tuple[Tensor | None, ...], sizes: tuple[Any, ...]) -> None:

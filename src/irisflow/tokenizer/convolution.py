@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from irisflow.kernels.convolution import can_convolve, convolve, weights_at_points, weights_gradient
-from irisflow.tokenizer.group_norm import is_channels_last
 
 Map = Float[Tensor, "batch channels height width"]
 NewMap = Float[Tensor, "batch new_channels new_height new_width"]
@@ -27,22 +26,19 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, maps: Map) -> NewMap:
         """Return the convolved maps."""
-        return self._convolved(maps) if self._is_own(maps) else super().forward(maps)
+        return self._convolved(maps) if can_convolve(maps, self.weight) else super().forward(maps)
 
     def added(self, maps: Map, to: NewMap) -> NewMap:
         """Return `to` plus `forward`."""
-        return self._convolved(maps, added=to) if self._is_own(maps) else to + super().forward(maps)
+        return (
+            self._convolved(maps, added=to) if can_convolve(maps, self.weight) else to + super().forward(maps)
+        )
 
     def doubled(self, maps: Map) -> NewMap:
         """Return `forward` of maps in which each pixel is repeated 2 x 2."""
-        if self._is_own(maps):
+        if can_convolve(maps, self.weight):
             return self._convolved(maps, is_doubled=True)
-        if is_channels_last(maps):
-            return F.conv_transpose2d(maps, doubling_kernel(self.weight), self.bias, stride=2, padding=1)
         return super().forward(F.interpolate(maps, scale_factor=2.0, mode="nearest"))
-
-    def _is_own(self, maps: Map) -> bool:
-        return is_channels_last(maps) and can_convolve(maps, self.weight)
 
     def _convolved(self, maps: Map, *, added: NewMap | None = None, is_doubled: bool = False) -> NewMap:
         made: NewMap = _Convolve.apply(maps, self.weight, self.bias, added, self._at_points, is_doubled)
@@ -106,16 +102,8 @@ def _weight_gradient(maps: Map, weight: Kernel, gradient: NewMap, *, is_doubled:
     if batch * height * width >= 16 * LEAST_TILES * weight.shape[1]:
         return weights_gradient(maps, gradient, is_doubled=is_doubled)
     seen = F.interpolate(maps, scale_factor=2.0, mode="nearest") if is_doubled else maps
-    made: Kernel = torch.nn.grad.conv2d_weight(seen, list(weight.shape), gradient, padding=1)  # type: ignore[no-untyped-call]
+    made: Kernel
+    _, made, _ = torch.ops.aten.convolution_backward(
+        gradient, seen, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+    )
     return made
-
-
-def doubling_kernel(kernel: Kernel) -> Float[Tensor, "channels new_channels 4 4"]:
-    """Return the transposed convolution that does the same as doubling a map and convolving it, with 4/9 of the products.
-
-    Of the 3 x 3 pixels that a kernel meets on a doubled map, those that are copies of one pixel share its product: the
-    transposed kernel is the flipped one convolved with 2 x 2 ones.
-    """
-    padded = F.pad(kernel, (1, 1, 1, 1))
-    summed = padded[..., 1:, 1:] + padded[..., 1:, :-1] + padded[..., :-1, 1:] + padded[..., :-1, :-1]
-    return summed.flip(2, 3).transpose(0, 1)

@@ -1,6 +1,6 @@
 """The convolutional encoder and decoder of the tokenizer: VQGAN's blocks. IRIS, appendix A.
 
-On a CPU large maps lie channels last, where convolutions are fastest; `layout` of encoder and decoder names one for all.
+On a CPU maps lie channels last, as the kernels want them; `layout` of encoder and decoder names one for all.
 In the layout `torch.contiguous_format` everything is computed plainly: it is the oracle of the fast ways.
 """
 
@@ -12,16 +12,13 @@ from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
-from irisflow.kernels.use import has_kernels
+from irisflow.kernels.use import has_kernels, is_channels_last
 from irisflow.schema import NetConfig
 from irisflow.tokenizer.convolution import Conv3x3
-from irisflow.tokenizer.group_norm import GroupNorm, is_channels_last
+from irisflow.tokenizer.group_norm import GroupNorm
 
 Map = Float[Tensor, "batch channels height width"]
 NewMap = Float[Tensor, "batch new_channels new_height new_width"]
-
-
-CHANNELS_LAST_FROM = 32  # columns, without kernels; in smaller maps torch's own group norm makes up for slower convolutions
 
 
 def group_norm(channels: int) -> GroupNorm:
@@ -39,11 +36,10 @@ def group_norm(channels: int) -> GroupNorm:
 
 
 def laid_out(maps: Map, layout: torch.memory_format | None) -> Map:
-    """Return the same maps in a layout; None is the fastest one of their device, size and number."""
+    """Return the same maps in a layout; None is that of the kernels where there are some."""
     if layout is None:
-        is_large = len(maps) > 1 and maps.shape[-1] >= CHANNELS_LAST_FROM
-        is_last = maps.device.type == "cpu" and (is_large or has_kernels())
-        layout = torch.channels_last if is_last else torch.contiguous_format
+        has_own = maps.device.type == "cpu" and has_kernels()
+        layout = torch.channels_last if has_own else torch.contiguous_format
     return maps.contiguous(memory_format=layout)
 
 
@@ -184,7 +180,7 @@ class Encoder(nn.Module):
         """Return the map of continuous latents, `z_channels` wide."""
         hidden = self.conv_in(laid_out(images, self.layout))
         for level in self.levels:
-            hidden = level(laid_out(hidden, self.layout))
+            hidden = level(hidden)
         latents: Tensor = self.conv_out(self.norm_out.silu(self.middle(hidden)))
         return latents
 
@@ -217,6 +213,6 @@ class Decoder(nn.Module):
         """Return images, meant for [-1, 1] but not squashed."""
         hidden = self.middle(self.conv_in(laid_out(latents, self.layout)))
         for level in reversed(self.levels):
-            hidden = level(laid_out(hidden, self.layout))
+            hidden = level(hidden)
         images: Tensor = self.conv_out(self.norm_out.silu(hidden))
         return images

@@ -9,6 +9,8 @@ import torch
 
 from irisflow.cards import settle
 from irisflow.errors import ConfigError, ResourceError
+from irisflow.kernels.build import SWITCH, kernels
+from irisflow.progress import say
 
 # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX and M_ARENA_MAX, and what they are set to.
 KEEP_FREED_MEMORY = {-1: -1, -4: 0, -8: 1}
@@ -24,6 +26,14 @@ def choose_device(name: str, *, num_threads: int) -> torch.device:
     torch.set_num_threads(num_threads)
     keep_freed_memory()
     settle(name)
+    device = _named(name)
+    missing = kernels().missing if device.type == "cpu" else None
+    if missing and not missing.startswith(SWITCH):
+        say(f"{missing}: computing takes about twice as long as with kernels. Install one, for example g++.")
+    return device
+
+
+def _named(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -58,6 +68,7 @@ def computing_context(device: torch.device) -> dict[str, str | int]:
     return {
         "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
         "num_threads": torch.get_num_threads(),
+        "kernels": _kernels_of(device),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
@@ -72,6 +83,7 @@ def computing_record(device: torch.device, *, precision: str = "float32") -> dic
         "device": str(device),
         "torch_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "kernels": _kernels_of(device),
         "precision": precision,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
@@ -84,6 +96,11 @@ def computing_record(device: torch.device, *, precision: str = "float32") -> dic
         gpu = {"gpu": torch.cuda.get_device_name(device), "driver": driver_version()}
         found |= {**gpu, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
     return found
+
+
+def _kernels_of(device: torch.device) -> str:
+    """Return the compiler of the kernels that compute on a device, or `none`."""
+    return (kernels().compiler if device.type == "cpu" else None) or "none"
 
 
 def driver_version() -> str | None:

@@ -1,0 +1,96 @@
+"""Kernels are compiled once for a machine, and done without where they cannot be compiled."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irisflow import source
+from irisflow.kernels import build
+
+SAY = "from irisflow.kernels.build import library, kernels; print(library() is not None, kernels().missing)"
+
+
+def said(tmp_path: Path, **environment: str) -> str:
+    """Return whether a new process has kernels, and why it has none."""
+    command = [sys.executable, "-c", SAY]
+    own = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment}
+    return subprocess.run(command, check=True, env=own, capture_output=True, text=True).stdout.strip()
+
+
+def compiled(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "cache" / "irisflow" / "kernels").glob("*"))
+
+
+def test_they_are_compiled_once(tmp_path: Path) -> None:
+    assert said(tmp_path) == "True None"
+    (file,) = compiled(tmp_path)
+    before = file.stat()
+    assert said(tmp_path) == "True None"
+    assert compiled(tmp_path) == [file] and file.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = {build._compiled(["c++"], "1.0")}
+    files.add(build._compiled(["c++"], "1.1"))
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O1"))
+    files.add(build._compiled(["c++"], "1.0"))
+    monkeypatch.setattr(build, "_processor", lambda: "another")
+    files.add(build._compiled(["c++"], "1.0"))
+    assert len(files) == 4
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"IRISFLOW_KERNELS": "off"}, "False IRISFLOW_KERNELS=off"),
+        ({"PATH": "", "CXX": ""}, "False no C++ compiler (looked for c++, g++, clang++ and CXX)"),
+        (
+            {"CXX": "no-such-compiler"},
+            "False no-such-compiler: [Errno 2] No such file or directory: 'no-such-compiler'",
+        ),
+        ({"CXX": "false"}, "False false cannot compile them: exit code 1"),
+    ],
+)
+def test_why_there_are_none_is_one_line(tmp_path: Path, environment: dict[str, str], reason: str) -> None:
+    assert said(tmp_path, **environment) == reason
+    assert not compiled(tmp_path)
+
+
+def test_what_a_compiler_says_is_told(tmp_path: Path) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] || { echo "x.cpp:1: error: no such flag" >&2; exit 1; }\n'
+    )
+    compiler.chmod(0o755)
+    assert (
+        said(tmp_path, CXX=str(compiler))
+        == f"False {compiler} cannot compile them: x.cpp:1: error: no such flag"
+    )
+
+
+def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build.os, "access", lambda *_: False)
+    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    assert build._folder().is_relative_to(tmp_path / "temporary")
+
+
+def test_a_stages_code_has_the_kernels_it_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "irisflow"
+    package.mkdir()
+    monkeypatch.setattr(source, "PACKAGE", package)
+    (package / "kernel.py").write_text("")
+    (package / "kernel.cpp").write_text("int one;")
+    source._sha256.cache_clear(), source._path.cache_clear()
+    first = source._sha256("irisflow.kernel")
+    (package / "kernel.cpp").write_text("int two;")
+    source._sha256.cache_clear()
+    second = source._sha256("irisflow.kernel")
+    source._sha256.cache_clear(), source._path.cache_clear()
+    assert first != second
