@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from irisflow.evaluation.arithmetic import FlopCounter
+from irisflow.plainly import as_torch_does
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_HIGH_WATER = "5"
@@ -21,7 +22,7 @@ RESET_HIGH_WATER = "5"
 
 @dataclass(frozen=True)
 class Counted:
-    """FLOPs of convolutions and of matrix products, operators called, bytes kept for backward, peak memory."""
+    """FLOPs of convolutions and of matrix products, torch's operators called, bytes kept for backward, peak memory."""
 
     convolution_flops: int
     matmul_flops: int
@@ -31,11 +32,16 @@ class Counted:
 
 
 def count(work: Callable[[], object], device: torch.device, *, known: Iterable[Tensor] = ()) -> Counted:
-    """Return what one run of the work does. Tensors of `known`, such as weights, are not counted as kept."""
+    """Return what one run of the work does, and in another, what arithmetic it is as torch does it.
+
+    Tensors of `known`, such as weights, are not counted as kept.
+    """
     kept = Kept(known)
     memory = PeakMemory(device)
     operators = _Operators()  # type: ignore[no-untyped-call]
-    with memory, FlopCounter() as flops, operators, kept.watching():
+    with memory, operators, kept.watching():
+        work()
+    with as_torch_does(), FlopCounter() as flops:
         work()
     by_operator = flops.get_flop_counts().get("Global", {})
     convolutions = sum(number for name, number in by_operator.items() if "convolution" in str(name))
