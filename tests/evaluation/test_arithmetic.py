@@ -7,7 +7,7 @@ from irisflow import params
 from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.evaluation.arithmetic import FlopCounter, imagined_frame_flops
 from irisflow.params import Choice
-from irisflow.plainly import as_torch_does
+from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.world_model.linear import Linear
 
 
@@ -59,10 +59,10 @@ def test_every_kind_of_rollout_is_counted(variant: str) -> None:
     assert counted(agent_of(variant=variant), 3) > counted(agent_of(variant=variant), 2) > 0
 
 
-def test_both_ways_of_a_product_count_alike() -> None:
+def test_what_a_kernel_computes_is_counted_as_torch_computes_it() -> None:
     layer, rows = Linear(256, 512), torch.randn(64, 256)
-    with torch.no_grad(), FlopCounter() as fast:
-        layer(rows)
-    with torch.no_grad(), as_torch_does(), FlopCounter() as plain:
-        layer(rows)
-    assert fast.get_total_flops() == plain.get_total_flops() == 2 * 64 * 256 * 512
+    convolution = Conv3x3(16, 32)
+    maps = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), FlopCounter() as counted:
+        layer(rows), convolution(maps)
+    assert counted.get_total_flops() == 2 * 64 * 256 * 512 + 2 * 2 * 64 * 9 * 16 * 32

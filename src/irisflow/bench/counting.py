@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from irisflow.evaluation.arithmetic import FlopCounter
-from irisflow.plainly import as_torch_does
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_HIGH_WATER = "5"
@@ -41,7 +40,7 @@ def count(work: Callable[[], object], device: torch.device, *, known: Iterable[T
     operators = _Operators()  # type: ignore[no-untyped-call]
     with memory, operators, kept.watching():
         work()
-    with as_torch_does(), FlopCounter() as flops:
+    with FlopCounter() as flops:
         work()
     by_operator = flops.get_flop_counts().get("Global", {})
     convolutions = sum(number for name, number in by_operator.items() if "convolution" in str(name))

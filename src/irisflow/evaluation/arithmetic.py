@@ -1,6 +1,6 @@
 """Arithmetic, counted: of any work, and of an imagined frame, whatever the machine."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +11,7 @@ from irisflow.plainly import as_torch_does
 
 
 class FlopCounter(FlopCounterMode):
-    """torch's counter without its account by module. It sees torch's operators only: count `as_torch_does`.
+    """torch's counter without its account by module. While it counts, all is computed by torch's operators, which it sees.
 
     That account hangs hooks on gradients, and fails where a weight's view is made without gradient, as by `parallel`.
     """
@@ -19,6 +19,15 @@ class FlopCounter(FlopCounterMode):
     def __init__(self) -> None:
         super().__init__(display=False)
         self.mod_tracker: Any = _Everywhere()
+        self._plain = as_torch_does()
+
+    def __enter__(self) -> Self:
+        self._plain.__enter__()
+        return super().__enter__()  # type: ignore[no-untyped-call,no-any-return]
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._plain.__exit__(*error)
 
 
 class _Everywhere:
@@ -41,6 +50,6 @@ def imagined_frame_flops(agent: Agent, *, horizon: int, generator: torch.Generat
     tokens = torch.zeros(1, agent.tokenizer.tokens_per_frame, dtype=torch.int64, device=generator.device)
     state = agent.actor_critic.initial_state(1)
     inputs = (tokens, agent.view(tokens), state.hidden, state.cell)
-    with as_torch_does(), FlopCounter() as counted:
+    with FlopCounter() as counted:
         played(inputs, generator, agent=agent, horizon=horizon, shift=0)
     return float(counted.get_total_flops()) / horizon
