@@ -37,19 +37,19 @@ def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     files = {build._compiled(["c++"], "1.0")}
-    files.add(build._compiled(["c++"], "1.1"))
+    files |= {build._compiled(["c++"], "1.1"), build._compiled(["c++", "-O1"], "1.0")}
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O1"))
     files.add(build._compiled(["c++"], "1.0"))
     monkeypatch.setattr(build, "_processor", lambda: "another")
     files.add(build._compiled(["c++"], "1.0"))
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [
         ({"IRISFLOW_KERNELS": "off"}, "False IRISFLOW_KERNELS=off"),
-        ({"PATH": "", "CXX": ""}, "False no C++ compiler (looked for c++, g++, clang++ and CXX)"),
+        ({"PATH": "", "CXX": ""}, "False no C++ compiler (looked for g++, c++ and CXX)"),
         (
             {"CXX": "no-such-compiler"},
             "False no-such-compiler: [Errno 2] No such file or directory: 'no-such-compiler'",
@@ -72,6 +72,15 @@ def test_what_a_compiler_says_is_told(tmp_path: Path) -> None:
         said(tmp_path, CXX=str(compiler))
         == f"False {compiler} cannot compile them: x.cpp:1: error: no such flag"
     )
+
+
+def test_clang_is_not_used(tmp_path: Path) -> None:
+    """Two pools of threads, each waiting in a loop, slow each other down."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\necho Debian clang version 14.0.6\n")
+    compiler.chmod(0o755)
+    expected = f"False {compiler} is clang, whose OpenMP is not torch's: g++ is wanted"
+    assert said(tmp_path, CXX=str(compiler)) == expected
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

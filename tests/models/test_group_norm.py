@@ -10,9 +10,9 @@ from irisflow.kernels.normalisation import can_normalise
 from irisflow.plainly import as_torch_does
 from irisflow.tokenizer.group_norm import GroupNorm
 
-# channels and groups: of 1, 2, 4 and 16 channels; of 3 and 24 there is no kernel
-KERNELS = [(16, 16), (64, 32), (128, 32), (64, 4)]
-SIZES = [*KERNELS, (48, 16), (24, 24), (48, 2)]
+# channels and groups: of 1, 2 and 4 channels; for 16 there is a kernel where registers are wide, for 3 and 24 there is none
+KERNELS, WIDE = [(16, 16), (64, 32), (128, 32)], (64, 4)
+SIZES = [*KERNELS, WIDE, (48, 16), (24, 24), (48, 2)]
 
 
 @pytest.fixture(params=SIZES, ids=str)
@@ -39,7 +39,8 @@ def exactly(norm: GroupNorm, given: Tensor) -> Tensor:
 
 def test_there_is_a_kernel_for_what_is_said(norm: GroupNorm) -> None:
     sizes = (norm.num_channels, norm.num_groups)
-    assert can_normalise(maps(norm), norm.weight, norm.num_groups) == (sizes in KERNELS)
+    if sizes != WIDE:
+        assert can_normalise(maps(norm), norm.weight, norm.num_groups) == (sizes in KERNELS)
     assert not can_normalise(maps(norm).contiguous(), norm.weight, norm.num_groups)
     with as_torch_does():
         assert not can_normalise(maps(norm), norm.weight, norm.num_groups)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 SWITCH = "IRISFLOW_KERNELS"  # of the environment: `off` leaves everything to torch
-COMPILERS = ("c++", "g++", "clang++")  # tried in this order unless CXX names one
+COMPILERS = ("g++", "c++")  # tried in this order unless CXX names one
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi"),
     *("-fopenmp", "-fPIC", "-shared"),
@@ -46,6 +46,8 @@ def kernels() -> Kernels:
     command = shlex.split(compiler)
     try:
         version = _said([*command, "--version"])
+        if "clang" in version:
+            return Kernels(None, missing=f"{compiler} is clang, whose OpenMP is not torch's: g++ is wanted")
         return Kernels(ctypes.CDLL(str(_compiled(command, version))), version.partition("\n")[0].strip())
     except subprocess.CalledProcessError as error:
         code = f"exit code {error.returncode}"
@@ -58,7 +60,13 @@ def kernels() -> Kernels:
 def _compiled(compiler: list[str], version: str) -> Path:
     """Return the file of the compiled kernels; it belongs to their source, the compiler, its flags and the processor."""
     sources = sorted(SOURCES.glob("*.[ch]pp"))
-    state = [version, *FLAGS, _processor(), *(source.read_text(encoding="utf-8") for source in sources)]
+    state = [
+        version,
+        *compiler,
+        *FLAGS,
+        _processor(),
+        *(source.read_text(encoding="utf-8") for source in sources),
+    ]
     folder = _folder()
     file = folder / f"{hashlib.sha256(chr(0).join(state).encode()).hexdigest()}.so"
     if not file.exists():

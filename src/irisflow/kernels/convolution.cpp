@@ -12,7 +12,7 @@ using namespace irisflow;
 
 namespace {
 
-constexpr int64_t POINTS = 6, PAIRS = POINTS * POINTS, SIDE = 4, TILES_AT_ONCE = 32;
+constexpr int64_t POINTS = 6, PAIRS = POINTS * POINTS, SIDE = 4, TILES_AT_ONCE = (32 + ROWS - 1) / ROWS * ROWS;
 constexpr float A = 0.75f, B = 1.5f, A2 = A * A, B2 = B * B, A3 = A2 * A, B3 = B2 * B;
 
 // Values at the points of a polynomial that is divided by what the other points make 0.
@@ -53,6 +53,9 @@ const double KERNEL_AT_POINTS[6][3] = {
     {OF_0, 0, 0}, {OF_A, A * OF_A, A2 * OF_A}, {OF_A, -A * OF_A, A2 * OF_A}, {OF_B, B * OF_B, B2 * OF_B},
     {OF_B, -B * OF_B, B2 * OF_B}, {0, 0, 1},
 };
+
+// How many outputs are made together.
+inline int64_t block_of(int64_t outputs) { return outputs % (VECTORS * LANES) ? LANES : VECTORS * LANES; }
 
 struct Maps {
   int64_t images, height, width, channels;
@@ -192,8 +195,10 @@ void convolve(const float* maps, const float* weights, const float* bias, const 
           const float* weight = weights + (pair * made.channels + channel) * in.channels;
           float* target = products + pair * point_stride(block);
           int64_t tile = 0;
-          for (; tile + 8 <= count; tile += 8)
-            multiply<8, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
+          for (; tile + ROWS <= count; tile += ROWS)
+            multiply<ROWS, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
+          for (; tile + 4 <= count; tile += 4)
+            multiply<4, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
           for (; tile < count; tile++)
             multiply<1, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
         }
@@ -256,8 +261,9 @@ inline void add_products(const float* inputs, int64_t in_channels, const float* 
 
 // Weights at the points, from weights (outputs, inputs, 3, 3). Turned round they are those of the gradient of inputs:
 // outputs and inputs change places, and each kernel is turned by half a circle.
-extern "C" void weights_at_points(const float* weights, float* made, int64_t outputs, int64_t inputs, int64_t block,
+extern "C" void weights_at_points(const float* weights, float* made, int64_t outputs, int64_t inputs,
                                   int64_t is_turned) {
+  const int64_t block = block_of(outputs);
 #pragma omp parallel for schedule(static)
   for (int64_t first = 0; first < outputs; first += LANES)
     for (int64_t input = 0; input < inputs; input++) {
@@ -287,16 +293,16 @@ extern "C" void convolve_3x3(const float* maps, const float* weights, const floa
                              int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs,
                              int64_t is_doubled) {
   const Maps in{images, height, width, inputs}, made{images, height, width, outputs};
-  if (outputs % (2 * LANES) == 0)
-    convolve<2>(maps, weights, bias, added, out, in, made, is_doubled);
-  else
+  if (block_of(outputs) == LANES)
     convolve<1>(maps, weights, bias, added, out, in, made, is_doubled);
+  else
+    convolve<VECTORS>(maps, weights, bias, added, out, in, made, is_doubled);
 }
 
 // made (outputs, inputs, 3, 3) = the gradient of the weights, from the maps and the gradient of the outputs.
 extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, float* made, int64_t images, int64_t height,
                                      int64_t width, int64_t inputs, int64_t outputs, int64_t is_doubled, int64_t threads) {
-  constexpr int rows_at_once = 16;
+  constexpr int rows_at_once = ROWS > 6 ? 16 : 8;  // divisors of the number of channels
   const Maps in{images, height, width, inputs}, of_outputs{images, height, width, outputs};
   const Tiles tiles(of_outputs);
   const int64_t size = PAIRS * inputs * outputs, groups = (tiles.count + TILES_AT_ONCE - 1) / TILES_AT_ONCE;

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from irisflow.kernels.use import LANES, call, can_use, is_channels_last
+from irisflow.kernels.use import CHANNELS, call, can_use, is_channels_last
 
 PAIRS = 36  # of points at which weights are known
 
@@ -16,18 +16,15 @@ AtPoints = Float[Tensor, "pairs_outputs_inputs"]
 
 def can_convolve(maps: Map, weight: Weight) -> bool:
     """Return whether there is a kernel for a convolution of maps channels last: multiples of 16 channels."""
-    has_lanes = not (weight.shape[0] % LANES or weight.shape[1] % LANES)
-    return has_lanes and is_channels_last(maps) and can_use(maps, weight)
+    is_multiple = not (weight.shape[0] % CHANNELS or weight.shape[1] % CHANNELS)
+    return is_multiple and is_channels_last(maps) and can_use(maps, weight)
 
 
 def weights_at_points(weight: Weight, *, is_turned: bool = False) -> AtPoints:
     """Return weights as `convolve` takes them; turned, those of the gradient of what was convolved."""
     num_outputs, num_inputs = weight.shape[1::-1] if is_turned else weight.shape[:2]
-    block = LANES if num_outputs % (2 * LANES) else 2 * LANES
     made = torch.empty(PAIRS * num_outputs * num_inputs)
-    call(
-        "weights_at_points", (weight.detach().contiguous(), made), (num_outputs, num_inputs, block, is_turned)
-    )
+    call("weights_at_points", (weight.detach().contiguous(), made), (num_outputs, num_inputs, is_turned))
     return made
 
 

@@ -1,7 +1,7 @@
 // Group normalisation of maps channels last, and the SiLU after it, with their gradients: Wu and He 2018.
 //
-// Sixteen channels of an image are taken at a time, so that they are still in the cache when they are read again: for the
-// mean, for the mean of squared deviations from it, and to be normalised. Groups do not cross sixteen channels.
+// A few channels of an image, one register's, are taken at a time, so that they are still in the cache when they are read
+// again: for the mean, for the mean of squared deviations from it, and to be normalised. No group is larger.
 
 #include <cmath>
 
@@ -28,7 +28,7 @@ inline Floats exponential(Floats x) {
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
 
-// Return the sum over pixels of what `term` makes of each, for sixteen channels.
+// Return the sum over pixels of what `term` makes of each, for each channel of a register.
 template <typename Term>
 inline Floats summed(int64_t pixels, Term term) {
   Floats total{};
@@ -57,6 +57,9 @@ inline Floats over_group(Floats values, int64_t group) {
 }
 
 }  // namespace
+
+// How many channels are normalised together: a group's channels divide it.
+extern "C" int64_t channels_together() { return LANES; }
 
 // out = SiLU, if wanted, of the normalised maps (images, pixels, channels) x weight + bias; mean and inverse deviation of
 // each channel's group are (images, channels). `group` is the channels of one.

@@ -8,16 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from irisflow.kernels.use import LANES, call, can_use, is_channels_last
+from irisflow.kernels.build import library
+from irisflow.kernels.use import CHANNELS, call, can_use, is_channels_last
 
 Map = Float[Tensor, "batch channels height width"]
 
 
 def can_normalise(maps: Map, weight: Tensor, num_groups: int) -> bool:
-    """Return whether there is a kernel for maps channels last: groups must not cross 16 channels."""
+    """Return whether there is a kernel for maps channels last: groups of 1, 2, 4, and where registers are wider, 8 or 16."""
     channels = len(weight)
-    has_lanes = not (channels % LANES or LANES % (channels // num_groups))
-    return has_lanes and is_channels_last(maps) and can_use(maps, weight)
+    may = channels % CHANNELS == 0 and is_channels_last(maps) and can_use(maps, weight)
+    return may and library().channels_together() % (channels // num_groups) == 0  # type: ignore[union-attr]
 
 
 def normalised(

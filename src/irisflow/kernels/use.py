@@ -10,7 +10,7 @@ from torch import Tensor
 from irisflow.kernels.build import library
 from irisflow.plainly import is_plain
 
-LANES = 16  # floats that kernels compute with together: numbers of channels are multiples of it
+CHANNELS = 16  # numbers of channels are multiples of it
 
 
 def has_kernels() -> bool:

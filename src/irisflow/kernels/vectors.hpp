@@ -1,4 +1,4 @@
-// Sixteen floats that are computed with together: one register with AVX-512, two with AVX2, four with NEON.
+// Floats that are computed with together: as many as a register of the processor holds. Wider ones GCC keeps in memory.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,16 @@
 
 namespace irisflow {
 
-constexpr int64_t LANES = 16;
+// Of a product of matrices, ROWS x VECTORS registers hold sums; two more hold weights.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, ROWS = 8, VECTORS = 2;
+#elif defined(__AVX__)
+constexpr int LANES = 8, ROWS = 6, VECTORS = 2;
+#else
+constexpr int LANES = 4, ROWS = 6, VECTORS = 2;
+#endif
+constexpr int64_t CHANNELS = 16;  // numbers of channels are multiples of it, whatever the processor
+
 typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef double Doubles __attribute__((vector_size(8 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
