@@ -5,9 +5,9 @@ import torch
 
 from irisflow import params
 from irisflow.behaviour.agent import Agent, build_agent
+from irisflow.convolution import Conv3x3
 from irisflow.evaluation.arithmetic import FlopCounter, imagined_frame_flops
 from irisflow.params import Choice
-from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.world_model.linear import Linear
 
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from irisflow.convolution import Conv3x3
 from irisflow.kernels import convolution
 from irisflow.kernels.build import library
 from irisflow.plainly import as_torch_does
-from irisflow.tokenizer.convolution import Conv3x3
 
 # images, inputs, outputs, height, width: whole tiles of 4 x 4 and not, blocks of 16 and 32 outputs, one and several
 SHAPES = [
@@ -84,7 +84,7 @@ def test_gradients_are_torchs(shape: tuple[int, ...], is_doubled: bool) -> None:
 
 def test_only_the_gradients_that_are_wanted_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     of, given = layer(16, 16).requires_grad_(False), maps(2, 16, 8, 8).requires_grad_()
-    monkeypatch.setattr("irisflow.tokenizer.convolution.weights_gradient", None)
+    monkeypatch.setattr("irisflow.convolution.weights_gradient", None)
     of(given).sum().backward()
     assert given.grad is not None and of.weight.grad is None
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from irisflow.bench.roofline import Peaks
 from irisflow.bench.timing import Effort, Work, by_turns
+from irisflow.convolution import Conv3x3
 from irisflow.kernels.use import has_kernels
-from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.world_model.linear import Linear
 
 EFFORT = Effort(1.0, 3, 30)

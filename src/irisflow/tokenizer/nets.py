@@ -10,11 +10,11 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from irisflow.convolution import Conv3x3
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.kernels.use import has_kernels, is_channels_last
 from irisflow.schema import NetConfig
-from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.tokenizer.group_norm import GroupNorm
 
 Map = Float[Tensor, "batch channels height width"]

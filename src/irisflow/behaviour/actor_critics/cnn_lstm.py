@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.behaviour.actor_critics._recurrent import Recurrent
+from irisflow.convolution import Conv3x3
 
 LEAST = {"hidden_dim": 1, "channels": 1}
 
@@ -39,9 +40,7 @@ class CnnLstm(Recurrent):
         side = resolution >> len(config.channels)
         self.num_actions = num_actions
         self.use_original_obs = config.use_original_obs
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
-        )
+        self.convolutions = nn.ModuleList(Conv3x3(before, after) for before, after in pairwise(widths))
         self.lstm = nn.LSTMCell(widths[-1] * side * side, config.hidden_dim)
         self.critic = nn.Linear(config.hidden_dim, 1)
         self.actor = nn.Linear(config.hidden_dim, num_actions)

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.convolution import Conv3x3
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError, DataError, ResourceError
 from irisflow.progress import say
-from irisflow.tokenizer.convolution import Conv3x3
 from irisflow.tokenizer.reconstruction.base import Pictures
 
 LEAST = {"weight": 0}
