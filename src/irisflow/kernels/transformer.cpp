@@ -24,6 +24,7 @@ constexpr int VECTORS = 1, ROWS = 6;
 #endif
 constexpr int64_t BLOCK = VECTORS * LANES;
 constexpr int64_t AHEAD = 16;  // inputs whose weights are fetched before they are needed
+constexpr int64_t AHEAD_KEYS = 16;  // the same of keys and values
 constexpr int64_t LEAST_WORK = 1 << 17;  // of a thread in a layer: rows x weights
 constexpr int SCRATCH = 8, NORMED = 9, SCORES = 10;  // rooms
 
@@ -208,8 +209,15 @@ void normalise(const float* rows, int64_t num_rows, int64_t width, const float* 
   }
 }
 
-// What a head's query asks of the keys: their products, in sixteens.
-void score(const float* query, const float* keys, int64_t num_keys, int64_t width, float* scores) {
+// Fetch what is read `AHEAD_KEYS` keys later: of these `num_keys`, or else from `then` on, which is read after them.
+inline void fetch_ahead(const float* keys, int64_t key, int64_t num_keys, int64_t width, const float* then) {
+  const int64_t later = key + AHEAD_KEYS;
+  const float* from = later < num_keys ? keys + later * width : then + (later - num_keys) * width;
+  for (int64_t at = 0; at < width; at += LANES) __builtin_prefetch(from + at);
+}
+
+// A query's products with the keys. `then`: what is read after these.
+void score(const float* query, const float* keys, int64_t num_keys, int64_t width, const float* then, float* scores) {
   int64_t key = 0;
   for (; key + LANES <= num_keys; key += LANES) {
     Floats products[LANES];
@@ -218,7 +226,7 @@ void score(const float* query, const float* keys, int64_t num_keys, int64_t widt
       const float* from = keys + (key + i) * width;
       products[i] = load(query) * load(from);
       for (int64_t at = LANES; at < width; at += LANES) products[i] += load(query + at) * load(from + at);
-      for (int64_t at = 0; at < width; at += LANES) __builtin_prefetch(from + LANES * width + at);
+      fetch_ahead(keys, key + i, num_keys, width, then);
     }
     store(scores + key, sums_of_each(products));
   }
@@ -226,6 +234,7 @@ void score(const float* query, const float* keys, int64_t num_keys, int64_t widt
     Floats product{};
     for (int64_t at = 0; at < width; at += LANES) product += load(query + at) * load(keys + key * width + at);
     scores[key] = sum_of_lanes(product)[0];
+    fetch_ahead(keys, key, num_keys, width, then);
   }
 }
 
@@ -246,20 +255,18 @@ float weigh(float* scores, int64_t num_seen, int64_t num_keys) {
   return sum_of_lanes(sum)[0];
 }
 
-// made (Queries, Vectors x 16) = the values, weighted for each query.
+// made (Queries, Vectors x 16) = the values, weighted for each query. `then`: what is read after these.
 template <int Queries, int Vectors>
 inline void blend(const float* weights, int64_t weights_stride, const float* sums, const float* values, int64_t num_keys,
-                  int64_t width, float* made, int64_t made_stride) {
+                  int64_t width, const float* then, float* made, int64_t made_stride) {
   Floats blends[Queries][Vectors] = {};
   for (int64_t key = 0; key < num_keys; key++) {
-    const float* value = values + key * width;
 #pragma GCC unroll 4
-    for (int vector = 0; vector < Vectors; vector++) {
-      __builtin_prefetch(value + LANES * width + vector * LANES);
+    for (int vector = 0; vector < Vectors; vector++)
 #pragma GCC unroll 4
       for (int query = 0; query < Queries; query++)
-        blends[query][vector] += weights[query * weights_stride + key] * load(value + vector * LANES);
-    }
+        blends[query][vector] += weights[query * weights_stride + key] * load(values + key * width + vector * LANES);
+    fetch_ahead(values, key, num_keys, width, then);
   }
 #pragma GCC unroll 4
   for (int query = 0; query < Queries; query++)
@@ -268,22 +275,23 @@ inline void blend(const float* weights, int64_t weights_stride, const float* sum
       store(made + query * made_stride + vector * LANES, blends[query][vector] / sums[query]);
 }
 
-// Attention of `Queries` tokens of one head. `num_seen` of each: the keys up to the last that it sees.
+// Attention of `Queries` tokens of one head. `num_seen` of each: the keys up to the last that it sees. `then`: what is read
+// after the values.
 template <int Queries>
 void attend(const float* queries, int64_t queries_stride, const float* keys, const float* values, const int64_t* num_seen,
-            int64_t width, float* scores, float* made, int64_t made_stride) {
+            int64_t width, const float* then, float* scores, float* made, int64_t made_stride) {
   const int64_t num_keys = *std::max_element(num_seen, num_seen + Queries);
   const int64_t stride = (num_keys + LANES - 1) / LANES * LANES;
   float sums[Queries];
   for (int query = 0; query < Queries; query++) {
-    score(queries + query * queries_stride, keys, num_keys, width, scores + query * stride);
+    score(queries + query * queries_stride, keys, num_keys, width, values, scores + query * stride);
     sums[query] = weigh(scores + query * stride, num_seen[query], num_keys);
   }
   int64_t at = 0;
   for (; at + 4 * LANES <= width; at += 4 * LANES)
-    blend<Queries, 4>(scores, stride, sums, values + at, num_keys, width, made + at, made_stride);
+    blend<Queries, 4>(scores, stride, sums, values + at, num_keys, width, then + at, made + at, made_stride);
   for (; at < width; at += LANES)
-    blend<Queries, 1>(scores, stride, sums, values + at, num_keys, width, made + at, made_stride);
+    blend<Queries, 1>(scores, stride, sums, values + at, num_keys, width, then + at, made + at, made_stride);
 }
 
 // How many keys a token sees, if it sees those up to some last one.
@@ -367,9 +375,9 @@ extern "C" void transformer_pass(const float* embeddings, const float* positions
           const float* query = queries + (first + token) * width + place;
           float* target = attended + (first + token) * stride + place;
           if (token + 1 < length)
-            attend<2>(query, width, keys, values, seen, head_width, scores, target, stride);
+            attend<2>(query, width, keys, values, seen, head_width, keys + window * head_width, scores, target, stride);
           else
-            attend<1>(query, width, keys, values, seen, head_width, scores, target, stride);
+            attend<1>(query, width, keys, values, seen, head_width, keys + window * head_width, scores, target, stride);
         }
       }
 #pragma omp for schedule(static)

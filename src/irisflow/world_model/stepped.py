@@ -1,6 +1,7 @@
 """A GPT's pass of a few tokens behind a cache by the kernel for it, where there is one: imagination's passes on a CPU."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from irisflow.kernels.transformer import can_pass, packed, token_pass
 from irisflow.plainly import is_plain
 
 MOST_ROWS = 256  # tokens of all rollouts together; more of them oneDNN multiplies as fast
+VERSION = attrgetter("_version")
 
 Tokens = Float[Tensor, "batch length embed"]
 
@@ -47,7 +49,7 @@ class Stepped:
             modules = (*gpt.blocks.modules(), gpt.norm)
             self._tables = [module._parameters for module in modules if module._parameters]
         own = [weight for table in self._tables for weight in table.values() if weight is not None]
-        which = [number for weight in own for number in (weight._version, weight.data_ptr())]
+        which = [*map(VERSION, own), *map(Tensor.data_ptr, own)]
         if self._packed is None or self._packed[0] != which:
             self._packed = (which, packed(own, width))
         return self._packed[1]
