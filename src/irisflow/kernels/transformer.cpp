@@ -238,8 +238,8 @@ void score(const float* query, const float* keys, int64_t num_keys, int64_t widt
   }
 }
 
-// Make of scores what a softmax over the first `num_seen` is before it is divided by its sum, which is returned; those behind
-// them become as good as 0.
+// Make of scores what a softmax over the first `num_seen` is before it is divided by its sum, which is returned; those
+// behind them become as good as 0.
 float weigh(float* scores, int64_t num_seen, int64_t num_keys) {
   const int64_t stop = (num_keys + LANES - 1) / LANES * LANES;
   std::fill(scores + num_seen, scores + stop, -std::numeric_limits<float>::infinity());
@@ -305,7 +305,8 @@ inline int64_t seen_by(const uint8_t* visible, int64_t window, int64_t token, in
 // Number of floats that the weights of so many layers take in the order of `transformer_pass`.
 extern "C" int64_t transformer_size(int64_t layers, int64_t width) { return layers * Layer(width).size + 2 * width; }
 
-// Write them. `parameters`: of each layer norm, qkv, out, norm, widen and narrow, each weight and bias; then the last norm's.
+// Write them. `parameters`: of each layer norm, qkv, out, norm, widen and narrow, each weight and bias; then the last
+// norm's.
 extern "C" void transformer_pack(const float* const* parameters, int64_t layers, int64_t width, float* made) {
   const Layer layer(width);
   const auto pack_norm = [&](float* target) {
@@ -327,8 +328,9 @@ extern "C" void transformer_pack(const float* const* parameters, int64_t layers,
   pack_norm(made);
 }
 
-// made (batch, length, width) = the outputs at `length` tokens, behind `start` others of which `caches` hold keys and values:
-// one of each layer, (2, batch, heads, window, width / heads); theirs are added. `visible` (window, window): who sees whom.
+// made (batch, length, width) = the outputs at `length` tokens, behind `start` others of which `caches` hold keys and
+// values: one of each layer, (2, batch, heads, window, width / heads); theirs are added. `visible` (window, window): who
+// sees whom.
 extern "C" void transformer_pass(const float* embeddings, const float* positions, const float* weights, float* const* caches,
                                  const uint8_t* visible, float* made, int64_t batch, int64_t length, int64_t start,
                                  int64_t window, int64_t layers, int64_t heads, int64_t width, int64_t threads,

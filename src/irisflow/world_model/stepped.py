@@ -1,8 +1,8 @@
 """A GPT's pass of a few tokens behind a cache by the kernel for it, where there is one: imagination's passes on a CPU."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,12 +12,13 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from irisflow.kernels.transformer import can_pass, packed, token_pass
 from irisflow.plainly import is_plain
 
-MOST_ROWS = 256  # tokens of all rollouts together; more of them oneDNN multiplies as fast
+MOST_ROWS = 1024  # tokens of all rollouts together; with more of them oneDNN multiplies as fast
 VERSION = attrgetter("_version")
 
 Tokens = Float[Tensor, "batch length embed"]
 
 
+@runtime_checkable
 class Steppable(Protocol):
     """What is asked of a GPT."""
 
@@ -32,10 +33,14 @@ class Stepped:
     """Keeps the weights of a GPT's layers in the kernel's order until one changes. Copies and pickles have none of it."""
 
     def __init__(self) -> None:
-        self._tables: list[dict[str, Tensor | None]] = []  # of the parameters, which are the same layers' for ever
+        self._tables: list[
+            dict[str, nn.Parameter | None]
+        ] = []  # the parameters; the layers are the same for ever
         self._packed: tuple[list[int], Tensor] | None = None  # which weights, and they in the kernel's order
 
-    def __call__(self, gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor], start: int) -> Tokens | None:
+    def __call__(
+        self, gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor], start: int
+    ) -> Tokens | None:
         """Return the outputs and fill the caches; None, and nothing is done, where torch must do it."""
         if not _is_steppable(gpt, embeddings, caches):
             return None
@@ -68,11 +73,11 @@ def _is_steppable(gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor]) 
     batch, length, width = embeddings.shape
     return (
         0 < batch * length <= MOST_ROWS
-        and _are_floats((embeddings, gpt.positions.weight, *caches))
+        and all(_is_float(tensor) for tensor in (embeddings, gpt.positions.weight, *caches))
+        and all(cache.is_contiguous() for cache in caches)
         and can_pass(caches[0].shape[2], width)
     )
 
 
-def _are_floats(tensors: Iterable[Tensor]) -> bool:
-    """Return whether all are float32 on a CPU, number after number."""
-    return all([t.is_cpu and t.dtype == torch.float32 and t.is_contiguous() for t in tensors])
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_cpu and tensor.dtype == torch.float32
