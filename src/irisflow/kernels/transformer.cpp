@@ -328,6 +328,40 @@ extern "C" void transformer_pack(const float* const* parameters, int64_t layers,
   pack_norm(made);
 }
 
+// Number of floats that the weights of two layers take in the order of `perceptron_pass`.
+extern "C" int64_t perceptron_size(int64_t width, int64_t outputs) {
+  return Product{width, width}.size() + Product{width, outputs}.size();
+}
+
+// Write them: weight and bias of each.
+extern "C" void perceptron_pack(const float* const* parameters, int64_t width, int64_t outputs, float* made) {
+  const Product first{width, width}, second{width, outputs};
+  pack(parameters[0], parameters[1], first, made);
+  pack(parameters[2], parameters[3], second, made + first.size());
+}
+
+// made (rows, outputs) = a layer, ReLU and another layer of rows (rows, width).
+extern "C" void perceptron_pass(const float* rows, const float* weights, float* made, int64_t num_rows, int64_t width,
+                                int64_t outputs, int64_t threads) {
+  const Product first{width, width}, second{width, outputs};
+  const int64_t stride = padded(width);
+  float *given = room<SCRATCH>(2 * num_rows * stride), *hidden = given + num_rows * stride;
+  for (int64_t row = 0; row < num_rows; row++) std::copy_n(rows + row * width, width, given + row * stride);
+  threads = std::max<int64_t>(1, std::min(threads, num_rows * (first.size() + second.size()) / LEAST_WORK));
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp for schedule(static)
+    for (int64_t block = 0; block < first.num_blocks(); block++)
+      multiply_all(first, weights, given, num_rows, block, [&](int64_t row, int64_t output, Floats value) {
+        store(hidden + row * stride + output, larger(value, Floats{}));
+      });
+#pragma omp for schedule(static)
+    for (int64_t block = 0; block < second.num_blocks(); block++)
+      multiply_all(second, weights + first.size(), hidden, num_rows, block,
+                   [&](int64_t row, int64_t output, Floats value) { store(made + row * outputs + output, value); });
+  }
+}
+
 // made (batch, length, width) = the outputs at `length` tokens, behind `start` others of which `caches` hold keys and
 // values: one of each layer, (2, batch, heads, window, width / heads); theirs are added. `visible` (window, window): who
 // sees whom.

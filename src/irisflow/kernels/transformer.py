@@ -60,6 +60,31 @@ def token_pass(
     return made
 
 
+def can_classify(width: int, num_outputs: int) -> bool:
+    """Return whether there is a kernel for a two-layer perceptron so wide with so many outputs."""
+    return not (width % LANES or num_outputs % LANES) and library() is not None
+
+
+def packed_perceptron(parameters: Sequence[Tensor]) -> Packed:
+    """Return weights as `perceptron_pass` takes them, from weight and bias of two layers, the first as wide as its input."""
+    num_outputs, width = parameters[2].shape
+    made = torch.empty(_kernels().perceptron_size(width, num_outputs))
+    own = [parameter.detach().contiguous() for parameter in parameters]
+    _kernels().perceptron_pack(_addresses(own), width, num_outputs, made.data_ptr())
+    return made
+
+
+def perceptron_pass(
+    rows: Float[Tensor, "rows embed"], weights: Packed, num_outputs: int
+) -> Float[Tensor, "rows outputs"]:
+    """Return what a layer, a ReLU and another layer make of rows, without gradient."""
+    rows = rows.contiguous()
+    made = torch.empty(len(rows), num_outputs)
+    sizes = (*rows.shape, num_outputs, torch.get_num_threads())
+    _kernels().perceptron_pass(rows.data_ptr(), weights.data_ptr(), made.data_ptr(), *sizes)
+    return made
+
+
 def _addresses(tensors: Sequence[Tensor]) -> object:
     return (c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
@@ -71,4 +96,7 @@ def _kernels() -> CDLL:
     found.transformer_size.argtypes, found.transformer_size.restype = [c_int64] * 2, c_int64
     found.transformer_pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
     found.transformer_pass.argtypes = [c_void_p] * 6 + [c_int64] * 8 + [c_float]
+    found.perceptron_size.argtypes, found.perceptron_size.restype = [c_int64] * 2, c_int64
+    found.perceptron_pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
+    found.perceptron_pass.argtypes = [c_void_p] * 3 + [c_int64] * 4
     return found
