@@ -13,20 +13,34 @@
 
 #include "vectors.hpp"
 
-using namespace irisflow;
-
 namespace {
 
-#ifdef __AVX512F__
-constexpr int VECTORS = 2, ROWS = 8;  // what a product holds in registers: these rows of these outputs
+using irisflow::room;
+
+// As many floats as a register holds (vectors of more are slow where GCC must split them), and what a product holds in
+// registers: these rows of these vectors of outputs.
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16;
+constexpr int ROWS = 8, VECTORS = 2;
+#elif defined(__AVX__)
+constexpr int64_t LANES = 8;
+constexpr int ROWS = 6, VECTORS = 2;
 #else
-constexpr int VECTORS = 1, ROWS = 6;
+constexpr int64_t LANES = 4;
+constexpr int ROWS = 8, VECTORS = 2;
 #endif
 constexpr int64_t BLOCK = VECTORS * LANES;
-constexpr int64_t AHEAD = 16;  // inputs whose weights are fetched before they are needed
+constexpr int64_t LINE = 16;  // floats of a line of the cache
+constexpr int64_t AHEAD = 512;  // weights that are fetched before they are needed
 constexpr int64_t AHEAD_KEYS = 16;  // the same of keys and values
 constexpr int64_t LEAST_WORK = 1 << 17;  // of a thread in a layer: rows x weights
 constexpr int SCRATCH = 8, NORMED = 9, SCORES = 10;  // rooms
+
+typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+inline void store(float* to, Floats values) { *reinterpret_cast<Floats*>(to) = values; }
 
 #ifdef __clang__
 #define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -34,7 +48,7 @@ constexpr int SCRATCH = 8, NORMED = 9, SCORES = 10;  // rooms
 #define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, Integers{__VA_ARGS__})
 #endif
 
-inline int64_t padded(int64_t width) { return width + LANES; }
+inline int64_t padded(int64_t width) { return width + LINE; }
 
 // Lanes with the bit `Apart` hold b's sums of two lanes so far apart, the others a's.
 template <int Apart, int... Lane>
@@ -50,22 +64,20 @@ inline Floats paired_sums(Floats a, Floats b) {
 }
 
 // Each lane is the sum of all.
+template <int Apart = LANES / 2>
 inline Floats sum_of_lanes(Floats a) {
-  a = paired_sums<8>(a, a);
-  a = paired_sums<4>(a, a);
-  a = paired_sums<2>(a, a);
-  return paired_sums<1>(a, a);
+  a = paired_sums<Apart>(a, a);
+  if constexpr (Apart > 1) a = sum_of_lanes<Apart / 2>(a);
+  return a;
 }
 
 // Lane i is the sum of the lanes of a[i]; overwrites a.
-inline Floats sums_of_each(Floats a[LANES]) {
+template <int Apart = LANES / 2>
+inline Floats sums_of_each(Floats* a) {
 #pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) a[i] = paired_sums<8>(a[i], a[i + 8]);
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) a[i] = paired_sums<4>(a[i], a[i + 4]);
-  a[0] = paired_sums<2>(a[0], a[2]);
-  a[1] = paired_sums<2>(a[1], a[3]);
-  return paired_sums<1>(a[0], a[1]);
+  for (int i = 0; i < Apart; i++) a[i] = paired_sums<Apart>(a[i], a[i + Apart]);
+  if constexpr (Apart > 1) return sums_of_each<Apart / 2>(a);
+  return a[0];
 }
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
@@ -140,7 +152,7 @@ void pack(const float* weight, const float* bias, const Product& shape, float* m
   }
 }
 
-// write(row, output, sixteen values) for `Rows` rows from `first` on and one block of outputs.
+// write(row, output, a vector of values) for `Rows` rows from `first` on and one block of outputs.
 template <int Rows, class Write>
 inline void multiply(const Product& shape, const float* block, const float* rows, int64_t first, int64_t output,
                      const Write& write) {
@@ -155,7 +167,7 @@ inline void multiply(const Product& shape, const float* block, const float* rows
     Floats weight[VECTORS];
 #pragma GCC unroll 4
     for (int vector = 0; vector < VECTORS; vector++) {
-      __builtin_prefetch(weights + AHEAD * BLOCK + vector * LANES);
+      if (vector * LANES % LINE == 0) __builtin_prefetch(weights + AHEAD + vector * LANES);
       weight[vector] = load(weights + vector * LANES);
     }
 #pragma GCC unroll 16
@@ -170,23 +182,26 @@ inline void multiply(const Product& shape, const float* block, const float* rows
       if (output + vector * LANES < shape.outputs) write(first + row, output + vector * LANES, sums[row][vector]);
 }
 
-// The same for the last rows, of which there are up to `Most`.
+// The same for `count` rows, up to `Most`.
 template <int Most, class Write>
-inline void multiply_last(const Product& shape, const float* block, const float* rows, int64_t first, int64_t count,
-                          int64_t output, const Write& write) {
+inline void multiply_up_to(const Product& shape, const float* block, const float* rows, int64_t first, int64_t count,
+                           int64_t output, const Write& write) {
   if (count == Most)
     multiply<Most>(shape, block, rows, first, output, write);
   else if constexpr (Most > 1)
-    multiply_last<Most - 1>(shape, block, rows, first, count, output, write);
+    multiply_up_to<Most - 1>(shape, block, rows, first, count, output, write);
 }
 
-// One block of outputs of all rows.
+// One block of outputs of all rows, in parts of about the same size.
 template <class Write>
 inline void multiply_all(const Product& shape, const float* weights, const float* rows, int64_t num_rows, int64_t index,
                          const Write& write) {
   const float* block = weights + index * shape.block_size();
-  for (int64_t row = 0; row < num_rows; row += ROWS)
-    multiply_last<ROWS>(shape, block, rows, row, std::min<int64_t>(ROWS, num_rows - row), index * BLOCK, write);
+  const int64_t num_parts = (num_rows + ROWS - 1) / ROWS;
+  for (int64_t part = 0; part < num_parts; part++) {
+    const int64_t first = num_rows * part / num_parts, count = num_rows * (part + 1) / num_parts - first;
+    multiply_up_to<ROWS>(shape, block, rows, first, count, index * BLOCK, write);
+  }
 }
 
 // A layer norm of each row; `weights` are its weight, then its bias.
@@ -213,7 +228,7 @@ void normalise(const float* rows, int64_t num_rows, int64_t width, const float* 
 inline void fetch_ahead(const float* keys, int64_t key, int64_t num_keys, int64_t width, const float* then) {
   const int64_t later = key + AHEAD_KEYS;
   const float* from = later < num_keys ? keys + later * width : then + (later - num_keys) * width;
-  for (int64_t at = 0; at < width; at += LANES) __builtin_prefetch(from + at);
+  for (int64_t at = 0; at < width; at += LINE) __builtin_prefetch(from + at);
 }
 
 // A query's products with the keys. `then`: what is read after these.
@@ -255,7 +270,7 @@ float weigh(float* scores, int64_t num_seen, int64_t num_keys) {
   return sum_of_lanes(sum)[0];
 }
 
-// made (Queries, Vectors x 16) = the values, weighted for each query. `then`: what is read after these.
+// made (Queries, Vectors x LANES) = the values, weighted for each query. `then`: what is read after these.
 template <int Queries, int Vectors>
 inline void blend(const float* weights, int64_t weights_stride, const float* sums, const float* values, int64_t num_keys,
                   int64_t width, const float* then, float* made, int64_t made_stride) {
