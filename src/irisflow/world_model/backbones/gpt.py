@@ -20,6 +20,7 @@ from irisflow.world_model.backbones.base import (
     split_branches,
 )
 from irisflow.world_model.linear import Linear
+from irisflow.world_model.stepped import Stepped
 from irisflow.world_model.weights import initialise
 
 ATTENTION = ("causal", "block_causal")
@@ -159,6 +160,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.embed_dim)
         self.register_buffer("visible", visible, persistent=False)
+        self._stepped = Stepped()
         self.apply(initialise)
 
     def forward(self, embeddings: Sequence, memory: KeysValues | None = None) -> tuple[Sequence, KeysValues]:
@@ -166,14 +168,13 @@ class GPT(nn.Module):
         start = 0 if memory is None else memory.length
         stop = start + embeddings.shape[1]
         check_room(stop, self.window)
-        caches = [None] * len(self.blocks) if memory is None else self._writable(memory)
-        mask = self._mask(start, stop)
-        x = self.dropout(embeddings + self.positions.weight[start:stop])
-        layers = []
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x, keys_values = block(x, mask, cache, start)
-            layers.append(keys_values)
-        return self.norm(x), KeysValues(layers, stop)
+        if memory is None:
+            return self._through_blocks(embeddings, [None] * len(self.blocks), start)
+        caches = self._writable(memory)
+        outputs = self._stepped(self, embeddings, caches, start)
+        if outputs is None:
+            return self._through_blocks(embeddings, caches, start)
+        return outputs, KeysValues(caches, stop)
 
     def branch(
         self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int
@@ -188,6 +189,19 @@ class GPT(nn.Module):
         for block in self.blocks:
             x, _ = block(x, mask, None, 0)
         return split_branches(self.norm(x), length, num_queries)
+
+    def _through_blocks(
+        self, embeddings: Sequence, caches: list[Tensor] | list[None], start: int
+    ) -> tuple[Sequence, KeysValues]:
+        """Return the outputs and the cache by torch's operations, block after block."""
+        stop = start + embeddings.shape[1]
+        mask = self._mask(start, stop)
+        x = self.dropout(embeddings + self.positions.weight[start:stop])
+        layers = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, keys_values = block(x, mask, cache, start)
+            layers.append(keys_values)
+        return self.norm(x), KeysValues(layers, stop)
 
     def _mask(self, start: int, stop: int) -> Tensor | None:
         """Return the visible pairs, or None where plain causality (or a single token) says the same."""
