@@ -1,5 +1,6 @@
 """A 3 x 3 convolution with padding 1, what is added to it, and that of a doubled map, each in its fastest way."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from irisflow.kernels.convolution import can_convolve, convolve, weights_at_points, weights_gradient
+from irisflow.kernels.kept import Kept
 
 Map = Float[Tensor, "batch channels height width"]
 NewMap = Float[Tensor, "batch new_channels new_height new_width"]
@@ -44,23 +46,16 @@ class Conv3x3(nn.Conv2d):
         made: NewMap = _Convolve.apply(maps, self.weight, self.bias, added, self._at_points, is_doubled)
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave weights at the points out of copies."""
-        return {**self.__dict__, "_at_points": _WeightsAtPoints()}
-
 
 class _WeightsAtPoints:
-    """What the kernel makes of weights, kept until they change: for convolving, and turned for its gradient."""
+    """What the kernel makes of weights: for convolving, and turned for its gradient."""
 
     def __init__(self) -> None:
-        self._kept: dict[bool, tuple[tuple[int, int], Tensor]] = {}
+        self._kept = {False: Kept(), True: Kept()}
 
     def of(self, weight: Kernel, *, is_turned: bool = False) -> Tensor:
         """Return the weights at the points."""
-        which = (weight._version, weight.data_ptr())
-        if is_turned not in self._kept or self._kept[is_turned][0] != which:
-            self._kept[is_turned] = (which, weights_at_points(weight, is_turned=is_turned))
-        return self._kept[is_turned][1]
+        return self._kept[is_turned].of((weight,), partial(weights_at_points, weight, is_turned=is_turned))
 
 
 class _Convolve(torch.autograd.Function):

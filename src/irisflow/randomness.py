@@ -7,10 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
-
-from irisflow.kernels import sampling
-from irisflow.plainly import is_plain
 
 
 @runtime_checkable
@@ -85,16 +81,7 @@ def sample_categorical(
     if greedy:
         return logits.argmax(dim=-1)
     logits = logits.float()
-    if isinstance(generator, torch.Generator) and _is_drawn_together(logits, generator):
-        return sampling.classes(logits, generator)
     return (logits - exponential_like(logits, generator).log()).argmax(dim=-1)
-
-
-def _is_drawn_together(logits: Tensor, generator: torch.Generator) -> bool:
-    """Return whether the kernel may draw; the generator's numbers are the same."""
-    is_watched = torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or is_plain()
-    is_cpu = logits.is_cpu and generator.device.type == "cpu"
-    return is_cpu and not is_watched and logits.numel() > 0 and sampling.can_draw()
 
 
 def exponential_like(values: Float[Tensor, "*shape"], generator: Source) -> Float[Tensor, "*shape"]:

@@ -24,7 +24,7 @@ def weights_at_points(weight: Weight, *, is_turned: bool = False) -> AtPoints:
     """Return weights as `convolve` takes them; turned, those of the gradient of what was convolved."""
     num_outputs, num_inputs = weight.shape[1::-1] if is_turned else weight.shape[:2]
     made = torch.empty(PAIRS * num_outputs * num_inputs)
-    call("weights_at_points", (weight.detach().contiguous(), made), (num_outputs, num_inputs, is_turned))
+    call("weights_at_points", weight.detach().contiguous(), made, num_outputs, num_inputs, is_turned)
     return made
 
 
@@ -48,7 +48,7 @@ def convolve(
     if added is not None:
         added = added.contiguous(memory_format=torch.channels_last)
     sizes = (batch, *shape[2:], num_inputs, num_outputs, is_doubled)
-    call("convolve_3x3", (maps, weights, bias, added, made), sizes)
+    call("convolve_3x3", maps, weights, bias, added, made, *sizes)
     return made
 
 
@@ -58,5 +58,5 @@ def weights_gradient(maps: Map, gradient: NewMap, *, is_doubled: bool = False) -
     batch, num_outputs, height, width = gradient.shape
     made = torch.empty(num_outputs, maps.shape[1], 3, 3)
     sizes = (batch, height, width, maps.shape[1], num_outputs, is_doubled, torch.get_num_threads())
-    call("weights_gradient_3x3", (maps, gradient, made), sizes)
+    call("weights_gradient_3x3", maps, gradient, made, *sizes)
     return made

@@ -13,19 +13,6 @@ namespace {
 
 constexpr int64_t PIXELS_AT_ONCE = 64;  // whose sum is made first, so that small numbers meet small ones
 
-// e to the power of x, to two units in the last place: 2 to a whole number times a polynomial on +-ln(2) / 2.
-inline Floats exponential(Floats x) {
-  constexpr float most = 88.0f, to_whole = 12582912.0f;  // 1.5 x 2^23: adding it rounds to a whole number
-  x = x > most ? Floats{} + most : x;
-  x = x < -most ? Floats{} - most : x;
-  const Floats whole = (x * 1.44269504f + to_whole) - to_whole;
-  const Floats rest = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
-  Floats sum = Floats{} + 1.0f / 5040;
-  for (const float term : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f}) sum = sum * rest + term;
-  const Integers power = (__builtin_convertvector(whole, Integers) + 127) << 23;
-  return sum * (Floats)power;
-}
-
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // Return the sum over pixels of what `term` makes of each, for each channel of a register.

@@ -1,6 +1,5 @@
 """Group normalisation of maps channels last, with the SiLU after it: `normalisation.cpp`."""
 
-from ctypes import c_double
 from typing import Any
 
 import torch
@@ -8,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from irisflow.kernels.build import library
 from irisflow.kernels.use import CHANNELS, call, can_use, is_channels_last
 
 Map = Float[Tensor, "batch channels height width"]
@@ -18,7 +16,7 @@ def can_normalise(maps: Map, weight: Tensor, num_groups: int) -> bool:
     """Return whether there is a kernel for maps channels last: groups of 1, 2, 4, and where registers are wider, 8 or 16."""
     channels = len(weight)
     may = channels % CHANNELS == 0 and is_channels_last(maps) and can_use(maps, weight)
-    return may and library().channels_together() % (channels // num_groups) == 0  # type: ignore[union-attr]
+    return may and call("channels_together") % (channels // num_groups) == 0
 
 
 def normalised(
@@ -40,7 +38,7 @@ class _Normalise(torch.autograd.Function):
         ctx.sizes = (batch, height * width, channels, channels // num_groups)
         ctx.has_silu = has_silu
         given = (maps, weight, bias)
-        call("normalise", (*given, made, mean, inverse_deviation), (*ctx.sizes, c_double(eps), has_silu))
+        call("normalise", *given, made, mean, inverse_deviation, *ctx.sizes, eps, has_silu)
         ctx.save_for_backward(*given, mean, inverse_deviation)
         return made
 
@@ -53,5 +51,5 @@ class _Normalise(torch.autograd.Function):
         of_maps = torch.empty_like(maps, memory_format=torch.channels_last)
         of_weight, of_bias = torch.empty_like(mean), torch.empty_like(mean)
         tensors = (*ctx.saved_tensors, gradient, of_maps, of_weight, of_bias)
-        call("normalise_gradient", tensors, (*ctx.sizes, ctx.has_silu))
+        call("normalise_gradient", *tensors, *ctx.sizes, ctx.has_silu)
         return of_maps, of_weight.sum(dim=0), of_bias.sum(dim=0), None, None, None

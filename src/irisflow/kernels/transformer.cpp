@@ -13,22 +13,10 @@
 
 #include "vectors.hpp"
 
+using namespace irisflow;
+
 namespace {
 
-using irisflow::room;
-
-// As many floats as a register holds (vectors of more are slow where GCC must split them), and what a product holds in
-// registers: these rows of these vectors of outputs.
-#if defined(__AVX512F__)
-constexpr int64_t LANES = 16;
-constexpr int ROWS = 8, VECTORS = 2;
-#elif defined(__AVX__)
-constexpr int64_t LANES = 8;
-constexpr int ROWS = 6, VECTORS = 2;
-#else
-constexpr int64_t LANES = 4;
-constexpr int ROWS = 8, VECTORS = 2;
-#endif
 constexpr int64_t BLOCK = VECTORS * LANES;
 constexpr int64_t LINE = 16;  // floats of a line of the cache
 constexpr int64_t AHEAD = 512;  // weights that are fetched before they are needed
@@ -36,26 +24,14 @@ constexpr int64_t AHEAD_KEYS = 16;  // the same of keys and values
 constexpr int64_t LEAST_WORK = 1 << 17;  // of a thread in a layer: rows x weights
 constexpr int SCRATCH = 8, NORMED = 9, SCORES = 10;  // rooms
 
-typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
-inline void store(float* to, Floats values) { *reinterpret_cast<Floats*>(to) = values; }
-
-#ifdef __clang__
-#define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, Integers{__VA_ARGS__})
-#endif
-
 inline int64_t padded(int64_t width) { return width + LINE; }
 
 // Lanes with the bit `Apart` hold b's sums of two lanes so far apart, the others a's.
 template <int Apart, int... Lane>
 inline Floats paired_sums(Floats a, Floats b, std::integer_sequence<int, Lane...>) {
   constexpr int other = LANES;
-  return SHUFFLED(a, b, (Lane & Apart ? other + Lane : Lane)...) +
-         SHUFFLED(a, b, (Lane & Apart ? other + (Lane ^ Apart) : Lane ^ Apart)...);
+  return __builtin_shuffle(a, b, Integers{(Lane & Apart ? other + Lane : Lane)...}) +
+         __builtin_shuffle(a, b, Integers{(Lane & Apart ? other + (Lane ^ Apart) : Lane ^ Apart)...});
 }
 
 template <int Apart>
@@ -78,24 +54,6 @@ inline Floats sums_of_each(Floats* a) {
   for (int i = 0; i < Apart; i++) a[i] = paired_sums<Apart>(a[i], a[i + Apart]);
   if constexpr (Apart > 1) return sums_of_each<Apart / 2>(a);
   return a[0];
-}
-
-inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
-
-// e^x for x up to 0, and above -87 with a relative error of 1e-7: a power of 2 times a polynomial, fitted on half of ln 2
-// either side of 0.
-inline Floats exponential(Floats x) {
-  constexpr float to_integer = 12582912;  // 1.5 x 2^23: a float that large has no fraction
-  const Floats clamped = larger(x, Floats{} - 87.0f);
-  const Floats shifted = clamped * 1.44269504f + to_integer;
-  const Floats power = shifted - to_integer;
-  const Floats rest = clamped - power * 0.693145752f - power * 1.42860677e-6f;
-  Floats sum = rest * 0.00138131448f + 0.00836941879f;
-  sum = sum * rest + 0.0416684560f;
-  sum = sum * rest + 0.166665152f;
-  sum = sum * rest + 0.499999940f;
-  sum = sum * rest * rest + rest + 1.0f;
-  return reinterpret_cast<Floats>(reinterpret_cast<Integers>(sum) + (reinterpret_cast<Integers>(shifted) << 23));
 }
 
 // x times the normal distribution's integral up to x (Hendrycks and Gimpel 2016), to within 2.5e-7: the integral beyond |x|
@@ -205,7 +163,7 @@ inline void multiply_all(const Product& shape, const float* weights, const float
 }
 
 // A layer norm of each row; `weights` are its weight, then its bias.
-void normalise(const float* rows, int64_t num_rows, int64_t width, const float* weights, float epsilon, int64_t out_stride,
+void normalise(const float* rows, int64_t num_rows, int64_t width, const float* weights, double epsilon, int64_t out_stride,
                float* out) {
   for (int64_t row = 0; row < num_rows; row++) {
     const float* from = rows + row * width;
@@ -218,7 +176,7 @@ void normalise(const float* rows, int64_t num_rows, int64_t width, const float* 
       square += gap * gap;
     }
     const float variance = sum_of_lanes(square)[0] / static_cast<float>(width);
-    const float scale = 1 / std::sqrt(variance + epsilon);
+    const float scale = static_cast<float>(1 / std::sqrt(variance + epsilon));
     for (int64_t at = 0; at < width; at += LANES)
       store(to + at, (load(from + at) - mean) * scale * load(weights + at) + load(weights + width + at));
   }
@@ -322,7 +280,7 @@ extern "C" int64_t transformer_size(int64_t layers, int64_t width) { return laye
 
 // Write them. `parameters`: of each layer norm, qkv, out, norm, widen and narrow, each weight and bias; then the last
 // norm's.
-extern "C" void transformer_pack(const float* const* parameters, int64_t layers, int64_t width, float* made) {
+extern "C" void transformer_pack(const float* const* parameters, float* made, int64_t layers, int64_t width) {
   const Layer layer(width);
   const auto pack_norm = [&](float* target) {
     std::copy_n(*parameters++, width, target);
@@ -349,7 +307,7 @@ extern "C" int64_t perceptron_size(int64_t width, int64_t outputs) {
 }
 
 // Write them: weight and bias of each.
-extern "C" void perceptron_pack(const float* const* parameters, int64_t width, int64_t outputs, float* made) {
+extern "C" void perceptron_pack(const float* const* parameters, float* made, int64_t width, int64_t outputs) {
   const Product first{width, width}, second{width, outputs};
   pack(parameters[0], parameters[1], first, made);
   pack(parameters[2], parameters[3], second, made + first.size());
@@ -383,7 +341,7 @@ extern "C" void perceptron_pass(const float* rows, const float* weights, float* 
 extern "C" void transformer_pass(const float* embeddings, const float* positions, const float* weights, float* const* caches,
                                  const uint8_t* visible, float* made, int64_t batch, int64_t length, int64_t start,
                                  int64_t window, int64_t layers, int64_t heads, int64_t width, int64_t threads,
-                                 float epsilon) {
+                                 double epsilon) {
   const Layer layer(width);
   const int64_t rows = batch * length, head_width = width / heads, stop = start + length;
   const int64_t stride = padded(width), wide = padded(4 * width);

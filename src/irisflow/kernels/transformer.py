@@ -1,24 +1,20 @@
 """A pass of a few tokens through a Transformer with a key-value cache, all its layers in one call: `transformer.cpp`."""
 
 from collections.abc import Sequence
-from ctypes import CDLL, c_float, c_int64, c_void_p
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from irisflow.kernels.build import library
-
-LANES = 16  # the width of a head is a multiple of it
+from irisflow.kernels.use import CHANNELS, call, can_use
 
 Tokens = Float[Tensor, "batch length embed"]
 Packed = Float[Tensor, " weights"]
 
 
-def can_pass(num_heads: int, width: int) -> bool:
-    """Return whether there is a kernel for heads so many and a Transformer so wide."""
-    return width % (num_heads * LANES) == 0 and library() is not None
+def can_pass(embeddings: Tokens, weight: Tensor, num_heads: int) -> bool:
+    """Return whether there is a kernel for tokens and weights such as this one: heads are multiples of 16 wide."""
+    return embeddings.shape[-1] % (num_heads * CHANNELS) == 0 and can_use(embeddings, weight)
 
 
 def packed(parameters: Sequence[Tensor], width: int) -> Packed:
@@ -27,9 +23,9 @@ def packed(parameters: Sequence[Tensor], width: int) -> Packed:
     They are, of each layer, norm, qkv, out, norm, widen and narrow, each weight and bias, and the last norm's: float32.
     """
     num_layers = len(parameters) // 12
-    made = torch.empty(_kernels().transformer_size(num_layers, width))
+    made = torch.empty(call("transformer_size", num_layers, width))
     own = [parameter.detach().contiguous() for parameter in parameters]
-    _kernels().transformer_pack(_addresses(own), num_layers, width, made.data_ptr())
+    call("transformer_pack", own, made, num_layers, width)
     return made
 
 
@@ -52,25 +48,22 @@ def token_pass(
     made = torch.empty_like(embeddings)
     batch, length, width = embeddings.shape
     num_heads, window = caches[0].shape[2:4]
-    tensors = (embeddings.data_ptr(), positions.data_ptr(), weights.data_ptr())
     sizes = (batch, length, start, window, len(caches), num_heads, width, torch.get_num_threads())
-    _kernels().transformer_pass(
-        *tensors, _addresses(caches), visible.data_ptr(), made.data_ptr(), *sizes, epsilon
-    )
+    call("transformer_pass", embeddings, positions, weights, caches, visible, made, *sizes, epsilon)
     return made
 
 
-def can_classify(width: int, num_outputs: int) -> bool:
-    """Return whether there is a kernel for a two-layer perceptron so wide with so many outputs."""
-    return not (width % LANES or num_outputs % LANES) and library() is not None
+def can_classify(rows: Tensor, weight: Tensor) -> bool:
+    """Return whether there is a kernel for rows and a two-layer perceptron whose last layer has such a weight."""
+    return not any(size % CHANNELS for size in weight.shape) and can_use(rows, weight)
 
 
 def packed_perceptron(parameters: Sequence[Tensor]) -> Packed:
     """Return weights as `perceptron_pass` takes them, from weight and bias of two layers, the first as wide as its input."""
     num_outputs, width = parameters[2].shape
-    made = torch.empty(_kernels().perceptron_size(width, num_outputs))
+    made = torch.empty(call("perceptron_size", width, num_outputs))
     own = [parameter.detach().contiguous() for parameter in parameters]
-    _kernels().perceptron_pack(_addresses(own), width, num_outputs, made.data_ptr())
+    call("perceptron_pack", own, made, width, num_outputs)
     return made
 
 
@@ -80,23 +73,5 @@ def perceptron_pass(
     """Return what a layer, a ReLU and another layer make of rows, without gradient."""
     rows = rows.contiguous()
     made = torch.empty(len(rows), num_outputs)
-    sizes = (*rows.shape, num_outputs, torch.get_num_threads())
-    _kernels().perceptron_pass(rows.data_ptr(), weights.data_ptr(), made.data_ptr(), *sizes)
+    call("perceptron_pass", rows, weights, made, *rows.shape, num_outputs, torch.get_num_threads())
     return made
-
-
-def _addresses(tensors: Sequence[Tensor]) -> object:
-    return (c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
-
-
-@cache
-def _kernels() -> CDLL:
-    found = library()
-    assert found is not None
-    found.transformer_size.argtypes, found.transformer_size.restype = [c_int64] * 2, c_int64
-    found.transformer_pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
-    found.transformer_pass.argtypes = [c_void_p] * 6 + [c_int64] * 8 + [c_float]
-    found.perceptron_size.argtypes, found.perceptron_size.restype = [c_int64] * 2, c_int64
-    found.perceptron_pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
-    found.perceptron_pass.argtypes = [c_void_p] * 3 + [c_int64] * 4
-    return found

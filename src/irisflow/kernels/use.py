@@ -1,6 +1,8 @@
-"""Where kernels may be used, and how tensors are given to them."""
+"""Where kernels may be used, and how they are called."""
 
-from ctypes import c_int64, c_void_p
+from collections.abc import Sequence
+from ctypes import c_double, c_int64, c_void_p
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from irisflow.kernels.build import library
 from irisflow.plainly import is_plain
 
-CHANNELS = 16  # numbers of channels are multiples of it
+CHANNELS = 16  # numbers of channels, and widths, are multiples of it, whatever the processor
 
 
 def has_kernels() -> bool:
@@ -29,8 +31,26 @@ def is_channels_last(maps: Float[Tensor, "batch channels height width"]) -> bool
     return maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
 
 
-def call(name: str, tensors: tuple[Tensor | None, ...], sizes: tuple[Any, ...]) -> None:
-    """Call a kernel with where tensors lie, then with sizes; other numbers than whole ones are ctypes' own."""
-    pointers = [c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
-    numbers = [c_int64(size) if isinstance(size, int) else size for size in sizes]
-    library()[name](*pointers, *numbers)  # type: ignore[index]
+def call(name: str, *arguments: Tensor | Sequence[Tensor] | float | None) -> int:
+    """Call a kernel; it is given where tensors lie, and numbers as they are. Return what it returns, if it does."""
+    returned: int = _kernel(name)(*map(_given, arguments))
+    return returned
+
+
+@cache
+def _kernel(name: str) -> Any:
+    kernel = getattr(library(), name)
+    kernel.restype = c_int64
+    return kernel
+
+
+def _given(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return c_void_p(argument.data_ptr())
+    if isinstance(argument, int):
+        return c_int64(argument)
+    if isinstance(argument, float):
+        return c_double(argument)
+    if argument is None:
+        return c_void_p(None)
+    return (c_void_p * len(argument))(*[tensor.data_ptr() for tensor in argument])

@@ -23,6 +23,20 @@ typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_
 inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 inline void store(float* to, Floats values) { *reinterpret_cast<Floats*>(to) = values; }
 
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+
+// e to the power of x to 2e-7 of it, 0 below -88: a power of 2 times a polynomial of what lies within half of ln 2 around 0.
+inline Floats exponential(Floats x) {
+  constexpr float most = 88.0f, to_whole = 12582912.0f;  // 1.5 x 2^23: a float that large has no fraction
+  x = smaller(larger(x, Floats{} - most), Floats{} + most);
+  const Floats whole = (x * 1.44269504f + to_whole) - to_whole;
+  const Floats rest = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+  Floats sum = Floats{} + 1.0f / 5040;
+  for (const float term : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f}) sum = sum * rest + term;
+  return sum * reinterpret_cast<Floats>((__builtin_convertvector(whole, Integers) + 127) << 23);
+}
+
 // Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each `Use`.
 template <int Use>
 float* room(int64_t size) {

@@ -1,12 +1,15 @@
 """What reads the backbone's outputs."""
 
+from functools import partial
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from irisflow.kernels.kept import Kept
 from irisflow.kernels.transformer import can_classify, packed_perceptron, perceptron_pass
 from irisflow.world_model.linear import Linear
-from irisflow.world_model.packed import Packed, is_float, may_ask_kernels
 
 MOST_ROWS = 256  # vectors that go through the kernel
 IGNORED = -100  # a label that does not count
@@ -17,22 +20,20 @@ class Head(nn.Sequential):
 
     def __init__(self, embed_dim: int, num_classes: int) -> None:
         super().__init__(Linear(embed_dim, embed_dim), nn.ReLU(), Linear(embed_dim, num_classes))
-        self._sizes = (embed_dim, num_classes)
-        self._weights = Packed()
+        self._packed = Kept()
 
     def forward(self, outputs: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch classes"]:
         """Return the logits."""
-        if may_ask_kernels() and self._is_fit(outputs):
-            return perceptron_pass(outputs, self._weights.of((self,), packed_perceptron), self._sizes[1])
+        first, _, last = self
+        assert isinstance(first, Linear)
+        assert isinstance(last, Linear)
+        is_few = outputs.dim() == 2 and 0 < len(outputs) <= MOST_ROWS and not torch.is_grad_enabled()
+        if is_few and can_classify(outputs, last.weight):
+            parameters = [first.weight, first.bias, last.weight, last.bias]
+            weights = self._packed.of(parameters, partial(packed_perceptron, parameters))
+            return perceptron_pass(outputs, weights, last.out_features)
         logits: Tensor = super().forward(outputs)  # type: ignore[no-untyped-call]
         return logits
-
-    def _is_fit(self, outputs: Tensor) -> bool:
-        """Return whether the kernel is for such tensors: not too many rows, float32 on a CPU."""
-        layer = self[0]
-        assert isinstance(layer, Linear)
-        is_few = outputs.dim() == 2 and 0 < len(outputs) <= MOST_ROWS
-        return is_few and is_float(outputs) and is_float(layer.weight) and can_classify(*self._sizes)
 
 
 def cross_entropy(

@@ -1,5 +1,6 @@
 """A Linear layer computed by oneDNN on a CPU, where torch's own product is slow for few rows, and on AMD for many."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.kernels.kept import Kept
 from irisflow.plainly import is_plain
 
 LEAST_WEIGHTS = (
@@ -30,7 +32,7 @@ class Linear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self._packed: tuple[tuple[int, int], Tensor] | None = None  # which weight, and it in oneDNN's order
+        self._packed = Kept()
 
     def forward(self, rows: Rows) -> Products:
         """Return the rows times the weight, plus the bias."""
@@ -64,10 +66,7 @@ class Linear(nn.Linear):
         num_rows, num_weights = rows.numel() // self.in_features, weight.numel()
         if num_rows == 0 or (num_weights < LEAST_WEIGHTS and num_rows * num_weights < LEAST_PRODUCTS):
             return None
-        which = (weight._version, weight.data_ptr())
-        if self._packed is None or self._packed[0] != which:
-            self._packed = (which, OPERATIONS._reorder_linear_weight(weight, num_rows))
-        return self._packed[1]
+        return self._packed.of((weight,), partial(OPERATIONS._reorder_linear_weight, weight, num_rows))
 
     def _is_image(self, rows: Rows) -> bool:
         """Return whether rows are multiplied faster as pixels, with gradient."""
@@ -81,10 +80,6 @@ class Linear(nn.Linear):
         images = rows.reshape(NUM_IMAGES, 1, -1, self.in_features).permute(0, 3, 1, 2)
         products = F.conv2d(images, self.weight[:, :, None, None], self.bias)
         return products.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], self.out_features)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the packed weight out of copies."""
-        return {**self.__dict__, "_packed": None}
 
 
 def _is_faster_elsewhere(rows: Tensor, weight: Tensor) -> bool:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.kernels.kept import Kept
 from irisflow.kernels.transformer import can_pass, packed, token_pass
-from irisflow.world_model.packed import Packed, is_float, may_ask_kernels
 
 MOST_ROWS = 1024  # tokens of all rollouts together; with more of them oneDNN multiplies as fast
 
@@ -27,29 +28,34 @@ class Steppable(Protocol):
 
 
 class Stepped:
-    """Does passes of a GPT, whose weights it keeps in the kernel's order."""
+    """Does passes of one GPT, whose weights it keeps in the kernel's order."""
 
     def __init__(self) -> None:
-        self._weights = Packed()
+        self._weights = Kept()
+        self._tables: list[dict[str, nn.Parameter | None]] = []  # the parameters, as the modules hold them
 
     def __call__(
         self, gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor], start: int
     ) -> Tokens | None:
         """Return the outputs and fill the caches; None, and nothing is done, where torch must do it."""
-        if not may_ask_kernels() or gpt.training or not _is_fit(gpt, embeddings, caches):
+        batch, length, width = embeddings.shape
+        positions, num_heads = gpt.positions.weight, caches[0].shape[2]
+        is_few = 0 < batch * length <= MOST_ROWS and not (torch.is_grad_enabled() or gpt.training)
+        if not (is_few and can_pass(embeddings, positions, num_heads) and caches[0].is_contiguous()):
             return None
-        pack = partial(packed, width=embeddings.shape[-1])
-        weights = self._weights.of((gpt.blocks, gpt.norm), pack)
-        positions, epsilon = gpt.positions.weight, gpt.norm.eps
-        return token_pass(embeddings, positions, weights, caches, gpt.visible, start=start, epsilon=epsilon)
+        parameters = self._parameters(gpt)
+        weights = self._weights.of(parameters, partial(packed, parameters, width))
+        return token_pass(
+            embeddings, positions, weights, caches, gpt.visible, start=start, epsilon=gpt.norm.eps
+        )
 
+    def _parameters(self, gpt: Steppable) -> list[nn.Parameter]:
+        """Return the parameters in the order of the layers. Asking a GPT for them takes longer than its pass."""
+        if not self._tables:
+            modules = [*gpt.blocks.modules(), gpt.norm]
+            self._tables = [module._parameters for module in modules if module._parameters]
+        return [weight for table in self._tables for weight in table.values() if weight is not None]
 
-def _is_fit(gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor]) -> bool:
-    """Return whether the kernel is for such tensors: not too many rows, all of them float32 on a CPU."""
-    batch, length, width = embeddings.shape
-    return (
-        0 < batch * length <= MOST_ROWS
-        and all(is_float(tensor) for tensor in (embeddings, gpt.positions.weight, *caches))
-        and all(cache.is_contiguous() for cache in caches)
-        and can_pass(caches[0].shape[2], width)
-    )
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave everything out of copies."""
+        return {"_weights": Kept(), "_tables": []}
