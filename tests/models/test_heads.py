@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from irisflow.kernels.build import library
 from irisflow.plainly import as_torch_does
@@ -36,9 +35,6 @@ def test_which_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         with as_torch_does():
             head(outputs)
-        with FlopCounterMode(display=False) as counter:
-            head(outputs)
-        assert counter.get_total_flops() == 2 * 8 * 64 * (64 + 32)
         assert passes == []
         head(outputs)
         assert passes == [1], "lost: slower now"
