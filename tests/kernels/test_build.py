@@ -10,18 +10,24 @@ import pytest
 from irisflow import source
 from irisflow.kernels import build
 
-SAY = "from irisflow.kernels.build import library, kernels; print(library() is not None, kernels().missing)"
+SAY = """
+import sys
+from pathlib import Path
+from irisflow.kernels import build
+build.KEPT = Path(sys.argv[1])
+print(build.library() is not None, build.kernels().missing)
+"""
 
 
 def said(tmp_path: Path, **environment: str) -> str:
     """Return whether a new process has kernels, and why it has none."""
-    command = [sys.executable, "-c", SAY]
-    own = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment}
+    command = [sys.executable, "-c", SAY, str(tmp_path / "kept")]
+    own = {**os.environ, **environment}
     return subprocess.run(command, check=True, env=own, capture_output=True, text=True).stdout.strip()
 
 
 def compiled(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "cache" / "irisflow" / "kernels").glob("*"))
+    return list((tmp_path / "kept").glob("*"))
 
 
 def test_they_are_compiled_once(tmp_path: Path) -> None:
@@ -35,7 +41,7 @@ def test_they_are_compiled_once(tmp_path: Path) -> None:
 def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "KEPT", tmp_path / "kept")
     files = {build._compiled(["c++"], "1.0")}
     files |= {build._compiled(["c++"], "1.1"), build._compiled(["c++", "-O1"], "1.0")}
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O1"))
@@ -83,8 +89,9 @@ def test_clang_is_not_used(tmp_path: Path) -> None:
     assert said(tmp_path, CXX=str(compiler)) == expected
 
 
-def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_clone_that_cannot_be_written_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build.os, "access", lambda *_: False)
     monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     assert build._folder().is_relative_to(tmp_path / "temporary")

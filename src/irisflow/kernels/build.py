@@ -19,6 +19,7 @@ FLAGS = (
     *("-fopenmp", "-fPIC", "-shared"),
 )
 SOURCES = Path(__file__).parent
+KEPT = SOURCES.parents[2] / ".cache" / "kernels"
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,13 @@ def _compiled(compiler: list[str], version: str) -> Path:
 
 
 def _folder() -> Path:
-    """Return where compiled kernels are kept: the user's cache, or where that cannot be written, a temporary folder."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    nearest = next(path for path in (cache_home, *cache_home.parents) if path.exists())
-    base = (
-        cache_home if os.access(nearest, os.W_OK) else Path(tempfile.gettempdir()) / f"irisflow-{os.getuid()}"
+    """Return where compiled kernels are kept: in the clone, or where that cannot be written, in a temporary folder."""
+    nearest = next(path for path in (KEPT, *KEPT.parents) if path.exists())
+    return (
+        KEPT
+        if os.access(nearest, os.W_OK)
+        else Path(tempfile.gettempdir()) / f"irisflow-kernels-{os.getuid()}"
     )
-    return base / "irisflow" / "kernels"
 
 
 def _processor() -> str:
