@@ -125,13 +125,25 @@ def test_the_number_of_threads_changes_no_output() -> None:
         (maps(2, 3, 8, 8), layer(3, 16)),
         (maps(2, 16, 8, 8), layer(16, 3)),
     ],
-    ids=["contiguous", "double", "3 inputs", "3 outputs"],
+    ids=["contiguous", "double", "3 inputs", "3 outputs with gradient"],
 )
 def test_what_no_kernel_takes_is_torchs_own(given: Tensor, of: Conv3x3) -> None:
     assert not convolution.can_convolve(given, of.weight)
     expected = F.conv2d(given, of.weight, of.bias, padding=1)
     assert torch.equal(of(given), expected)
     assert torch.equal(of.added(given, expected), expected + expected)
+
+
+def test_any_number_of_outputs_is_made_without_gradient() -> None:
+    of, given = layer(16, 3), maps(2, 16, 8, 8)
+    with torch.no_grad():
+        assert convolution.can_convolve(given, of.weight)
+        expected = exactly(of, given)
+        found = of(given)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        is_close(found, expected)
+        is_close(of.added(given, found), expected + found)
+        is_close(of.doubled(given), exactly(of, F.interpolate(given, scale_factor=2.0)))
 
 
 def test_plainly_it_is_torchs_own() -> None:

@@ -4,6 +4,8 @@ On a CPU maps lie channels last, as the kernels want them; `layout` of encoder a
 In the layout `torch.contiguous_format` everything is computed plainly: it is the oracle of the fast ways.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +21,8 @@ from irisflow.tokenizer.group_norm import GroupNorm
 
 Map = Float[Tensor, "batch channels height width"]
 NewMap = Float[Tensor, "batch new_channels new_height new_width"]
+
+BYTES_AT_ONCE = 2**21  # of the largest maps without gradient; those of a few images stay in the cache
 
 
 def group_norm(channels: int) -> GroupNorm:
@@ -41,6 +45,14 @@ def laid_out(maps: Map, layout: torch.memory_format | None) -> Map:
         has_own = maps.device.type == "cpu" and has_kernels()
         layout = torch.channels_last if has_own else torch.contiguous_format
     return maps.contiguous(memory_format=layout)
+
+
+def in_pieces(part: Callable[[Map], NewMap], maps: Map, *, channels: int) -> NewMap:
+    """Return what a part of a net, whose maps are the largest, makes of maps: of a few images at a time without gradient."""
+    if torch.is_grad_enabled() or not is_channels_last(maps):
+        return part(maps)
+    num_images = max(1, BYTES_AT_ONCE // (channels * maps[0, 0].nbytes))
+    return torch.cat([part(piece) for piece in torch.split(maps, num_images)])
 
 
 class ResidualBlock(nn.Module):
@@ -178,11 +190,16 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> NewMap:
         """Return the map of continuous latents, `z_channels` wide."""
-        hidden = self.conv_in(laid_out(images, self.layout))
-        for level in self.levels:
+        hidden = in_pieces(self._begun, laid_out(images, self.layout), channels=self.conv_in.out_channels)
+        for level in self.levels[1:]:
             hidden = level(hidden)
         latents: Tensor = self.conv_out(self.norm_out.silu(self.middle(hidden)))
         return latents
+
+    def _begun(self, images: Float[Tensor, "batch 3 height width"]) -> NewMap:
+        """Return what the first level makes of images."""
+        begun: Tensor = self.levels[0](self.conv_in(images))
+        return begun
 
 
 class Decoder(nn.Module):
@@ -207,12 +224,16 @@ class Decoder(nn.Module):
             for index, width in enumerate(widths)
         )
         self.norm_out = group_norm(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], config.out_ch, 3, padding=1)
+        self.conv_out = Conv3x3(widths[0], config.out_ch)
 
     def forward(self, latents: Map) -> Float[Tensor, "batch 3 full_height full_width"]:
         """Return images, meant for [-1, 1] but not squashed."""
         hidden = self.middle(self.conv_in(laid_out(latents, self.layout)))
-        for level in reversed(self.levels):
+        for level in reversed(self.levels[1:]):
             hidden = level(hidden)
-        images: Tensor = self.conv_out(self.norm_out.silu(hidden))
+        return in_pieces(self._finished, hidden, channels=hidden.shape[1])
+
+    def _finished(self, hidden: Map) -> Float[Tensor, "batch 3 full_height full_width"]:
+        """Return images from what the last level is given."""
+        images: Tensor = self.conv_out(self.norm_out.silu(self.levels[0](hidden)))
         return images

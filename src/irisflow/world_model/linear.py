@@ -36,15 +36,11 @@ class Linear(nn.Linear):
 
     def forward(self, rows: Rows) -> Products:
         """Return the rows times the weight, plus the bias."""
-        packed = self._packed_for(rows)
-        if packed is not None:
-            product: Tensor = OPERATIONS._linear_pointwise(rows, packed, self.bias, "none", [], "")
-            return product
-        return self._convolved(rows) if self._is_image(rows) else super().forward(rows)
+        return product(rows, self.weight, self.bias, self._packed)
 
     def gelu(self, rows: Rows) -> Products:
         """Return the GELU (Hendrycks and Gimpel 2016, with the error function) of `forward`."""
-        packed = self._packed_for(rows)
+        packed = packed_for(rows, self.weight, self._packed)
         if packed is None:
             return F.gelu(self.forward(rows))
         activated: Tensor = OPERATIONS._linear_pointwise(rows, packed, self.bias, "gelu", [], "none")
@@ -52,34 +48,44 @@ class Linear(nn.Linear):
 
     def added(self, rows: Rows, to: Products) -> Products:
         """Return `to` plus `forward`."""
-        packed = self._packed_for(rows)
+        packed = packed_for(rows, self.weight, self._packed)
         if packed is None:
             return to + self.forward(rows)
         total: Tensor = OPERATIONS._linear_pointwise.binary(rows, to, packed, self.bias, "add")
         return total
 
-    def _packed_for(self, rows: Rows) -> Tensor | None:
-        """Return the weight in oneDNN's order, or None where these rows do not meet it so."""
-        weight = self.weight
-        if torch.is_grad_enabled() or not _is_faster_elsewhere(rows, weight):
-            return None
-        num_rows, num_weights = rows.numel() // self.in_features, weight.numel()
-        if num_rows == 0 or (num_weights < LEAST_WEIGHTS and num_rows * num_weights < LEAST_PRODUCTS):
-            return None
-        return self._packed.of((weight,), partial(OPERATIONS._reorder_linear_weight, weight, num_rows))
 
-    def _is_image(self, rows: Rows) -> bool:
-        """Return whether rows are multiplied faster as pixels, with gradient."""
-        num_rows = rows.numel() // self.in_features
-        has_many = num_rows * self.weight.numel() >= LEAST_PRODUCTS
-        is_image = has_many and num_rows % NUM_IMAGES == 0 and torch.is_grad_enabled()
-        return is_image and _is_faster_elsewhere(rows, self.weight)
+def product(rows: Rows, weight: Tensor, bias: Tensor | None, packed: Kept) -> Products:
+    """Return rows times a weight (outputs, inputs), plus a bias, in the fastest way. `packed` is the weight's own."""
+    in_order = packed_for(rows, weight, packed)
+    if in_order is not None:
+        made: Tensor = OPERATIONS._linear_pointwise(rows, in_order, bias, "none", [], "")
+        return made
+    return _convolved(rows, weight, bias) if _is_image(rows, weight) else F.linear(rows, weight, bias)
 
-    def _convolved(self, rows: Rows) -> Products:
-        """Return the product as a convolution: the channels of a pixel lie beside each other already."""
-        images = rows.reshape(NUM_IMAGES, 1, -1, self.in_features).permute(0, 3, 1, 2)
-        products = F.conv2d(images, self.weight[:, :, None, None], self.bias)
-        return products.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], self.out_features)
+
+def packed_for(rows: Rows, weight: Tensor, packed: Kept) -> Tensor | None:
+    """Return the weight in oneDNN's order, or None where these rows do not meet it so."""
+    if torch.is_grad_enabled() or not _is_faster_elsewhere(rows, weight):
+        return None
+    num_rows, num_weights = rows.numel() // weight.shape[1], weight.numel()
+    if num_rows == 0 or (num_weights < LEAST_WEIGHTS and num_rows * num_weights < LEAST_PRODUCTS):
+        return None
+    return packed.of((weight,), partial(OPERATIONS._reorder_linear_weight, weight, num_rows))
+
+
+def _is_image(rows: Rows, weight: Tensor) -> bool:
+    """Return whether rows are multiplied faster as pixels, with gradient."""
+    num_rows = rows.numel() // weight.shape[1]
+    is_image = num_rows * weight.numel() >= LEAST_PRODUCTS and num_rows % NUM_IMAGES == 0
+    return is_image and torch.is_grad_enabled() and _is_faster_elsewhere(rows, weight)
+
+
+def _convolved(rows: Rows, weight: Tensor, bias: Tensor | None) -> Products:
+    """Return the product as a convolution: the channels of a pixel lie beside each other already."""
+    images = rows.reshape(NUM_IMAGES, 1, -1, weight.shape[1]).permute(0, 3, 1, 2)
+    products = F.conv2d(images, weight[:, :, None, None], bias)
+    return products.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], len(weight))
 
 
 def _is_faster_elsewhere(rows: Tensor, weight: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,30 +32,29 @@ class Stepped:
 
     def __init__(self) -> None:
         self._weights = Kept()
-        self._tables: list[dict[str, nn.Parameter | None]] = []  # the parameters, as the modules hold them
 
     def __call__(
-        self, gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor], start: int
-    ) -> Tokens | None:
-        """Return the outputs and fill the caches; None, and nothing is done, where torch must do it."""
+        self,
+        gpt: Steppable,
+        embeddings: Tokens,
+        caches: Sequence[Tensor],
+        start: int,
+        weights: Tensor | None,
+    ) -> tuple[Tokens, Tensor] | None:
+        """Return the outputs and the weights used, and fill the caches; None, and nothing is done, where torch must do it.
+
+        `weights` are those returned by the pass before, if the kernel did that: a cache belongs to the weights that made it.
+        """
         batch, length, width = embeddings.shape
         positions, num_heads = gpt.positions.weight, caches[0].shape[2]
         is_few = 0 < batch * length <= MOST_ROWS and not (torch.is_grad_enabled() or gpt.training)
         if not (is_few and can_pass(embeddings, positions, num_heads) and caches[0].is_contiguous()):
             return None
-        parameters = self._parameters(gpt)
-        weights = self._weights.of(parameters, partial(packed, parameters, width))
-        return token_pass(
-            embeddings, positions, weights, caches, gpt.visible, start=start, epsilon=gpt.norm.eps
+        if weights is None:
+            parameters = [*gpt.blocks.parameters(), *gpt.norm.parameters()]
+            weights = self._weights.of(parameters, partial(packed, parameters, width))
+        epsilon = gpt.norm.eps
+        outputs = token_pass(
+            embeddings, positions, weights, caches, gpt.visible, start=start, epsilon=epsilon
         )
-
-    def _parameters(self, gpt: Steppable) -> list[nn.Parameter]:
-        """Return the parameters in the order of the layers. Asking a GPT for them takes longer than its pass."""
-        if not self._tables:
-            modules = [*gpt.blocks.modules(), gpt.norm]
-            self._tables = [module._parameters for module in modules if module._parameters]
-        return [weight for table in self._tables for weight in table.values() if weight is not None]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave everything out of copies."""
-        return {"_weights": Kept(), "_tables": []}
+        return outputs, weights

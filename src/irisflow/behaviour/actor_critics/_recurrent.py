@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from irisflow.behaviour.actor_critics._lstm import LSTMCell
 from irisflow.behaviour.actor_critics.base import PolicyOutput, PolicyState, Views
 
 VIEWS_AT_ONCE = 128  # bounds the memory of the first layer
@@ -12,7 +13,7 @@ VIEWS_AT_ONCE = 128  # bounds the memory of the first layer
 class Recurrent(nn.Module):
     """A subclass makes the layers, in the order in which a seed shall initialise them, and says what features are."""
 
-    lstm: nn.LSTMCell
+    lstm: LSTMCell
     critic: nn.Linear
     actor: nn.Linear
 
@@ -31,8 +32,8 @@ class Recurrent(nn.Module):
     ) -> tuple[Float[Tensor, "batch time actions"], Float[Tensor, "batch time"]]:
         """Return logits and values on one view after another."""
         hidden, cell, outputs = state.hidden, state.cell, []
-        for features in self._features_of(views):
-            hidden, cell = self.lstm(features, (hidden, cell))
+        for given in self._given_of(views):
+            hidden, cell = self.lstm.step(given, (hidden, cell))
             outputs.append(hidden)
         stacked = torch.stack(outputs, dim=1)
         return self.actor(stacked), self.critic(stacked)[..., 0]
@@ -47,19 +48,19 @@ class Recurrent(nn.Module):
         """Return the state after past views; rows where the mask is false keep theirs. No gradient."""
         state = self.initial_state(len(views)) if state is None else state
         hidden, cell = state.hidden, state.cell
-        for features, is_valid in zip(self._features_of(views), mask[:, :, None].unbind(1), strict=True):
-            new_hidden, new_cell = self.lstm(features, (hidden, cell))
+        for given, is_valid in zip(self._given_of(views), mask[:, :, None].unbind(1), strict=True):
+            new_hidden, new_cell = self.lstm.step(given, (hidden, cell))
             hidden = torch.where(is_valid, new_hidden, hidden)
             cell = torch.where(is_valid, new_cell, cell)
         return PolicyState(hidden, cell)
 
-    def _features_of(
+    def _given_of(
         self, views: Float[Tensor, "batch time channels rows columns"]
-    ) -> tuple[Float[Tensor, "batch features"], ...]:
-        """Return the features of each time: views do not wait for the state, so many go through the layers together."""
+    ) -> tuple[Float[Tensor, "batch gates"], ...]:
+        """Return what the LSTM's gates are given at each time: views do not wait for the state, so all go together."""
         pieces = torch.split(views.flatten(0, 1), VIEWS_AT_ONCE)
-        features = torch.cat([self._features(piece) for piece in pieces])
-        return features.view(*views.shape[:2], features.shape[-1]).unbind(dim=1)
+        given = self.lstm.given(torch.cat([self._features(piece) for piece in pieces]))
+        return given.view(*views.shape[:2], given.shape[-1]).unbind(dim=1)
 
     def _features(self, views: Views) -> Float[Tensor, "batch features"]:
         raise NotImplementedError

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.behaviour.actor_critics._lstm import LSTMCell
 from irisflow.behaviour.actor_critics._recurrent import Recurrent
 from irisflow.convolution import Conv3x3
 
@@ -41,7 +42,7 @@ class CnnLstm(Recurrent):
         self.num_actions = num_actions
         self.use_original_obs = config.use_original_obs
         self.convolutions = nn.ModuleList(Conv3x3(before, after) for before, after in pairwise(widths))
-        self.lstm = nn.LSTMCell(widths[-1] * side * side, config.hidden_dim)
+        self.lstm = LSTMCell(widths[-1] * side * side, config.hidden_dim)
         self.critic = nn.Linear(config.hidden_dim, 1)
         self.actor = nn.Linear(config.hidden_dim, num_actions)
 

@@ -11,6 +11,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.behaviour.actor_critics._lstm import LSTMCell
 from irisflow.behaviour.actor_critics._recurrent import Recurrent
 
 LEAST = {"hidden_dim": 1, "channels": 1}
@@ -47,7 +48,7 @@ class CnnLstmTokens(Recurrent):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
         )
-        self.lstm = nn.LSTMCell(widths[-1] * height * width, config.hidden_dim)
+        self.lstm = LSTMCell(widths[-1] * height * width, config.hidden_dim)
         self.critic = nn.Linear(config.hidden_dim, 1)
         self.actor = nn.Linear(config.hidden_dim, num_actions)
 

@@ -70,6 +70,9 @@ class KeysValues:
 
     layers: list[Tensor]
     length: int
+    weights: Tensor | None = (
+        None  # those that made the cache, in the order of the kernel if it has made some of it
+    )
 
 
 class SelfAttention(nn.Module):
@@ -171,10 +174,11 @@ class GPT(nn.Module):
         if memory is None:
             return self._through_blocks(embeddings, [None] * len(self.blocks), start)
         caches = self._writable(memory)
-        outputs = self._stepped(self, embeddings, caches, start)
-        if outputs is None:
+        made = self._stepped(self, embeddings, caches, start, memory.weights)
+        if made is None:
             return self._through_blocks(embeddings, caches, start)
-        return outputs, KeysValues(caches, stop)
+        outputs, weights = made
+        return outputs, KeysValues(caches, stop, weights)
 
     def branch(
         self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int
