@@ -14,7 +14,7 @@ from irisflow.kernels.kept import Kept
 
 Map = Float[Tensor, "batch channels height width"]
 NewMap = Float[Tensor, "batch new_channels new_height new_width"]
-Kernel = Float[Tensor, "new_channels channels 3 3"]
+Weight = Float[Tensor, "new_channels channels 3 3"]
 
 LEAST_TILES = 4  # of 4 x 4 outputs for each input channel; with fewer, torch's gradient of weights is faster
 
@@ -53,7 +53,7 @@ class _WeightsAtPoints:
     def __init__(self) -> None:
         self._kept = {False: Kept(), True: Kept()}
 
-    def of(self, weight: Kernel, *, is_turned: bool = False) -> Tensor:
+    def of(self, weight: Weight, *, is_turned: bool = False) -> Tensor:
         """Return the weights at the points."""
         return self._kept[is_turned].of((weight,), partial(weights_at_points, weight, is_turned=is_turned))
 
@@ -63,7 +63,7 @@ class _Convolve(torch.autograd.Function):
     def forward(
         ctx: Any,
         maps: Map,
-        weight: Kernel,
+        weight: Weight,
         bias: Tensor | None,
         added: NewMap | None,
         at_points: _WeightsAtPoints,
@@ -92,12 +92,12 @@ class _Convolve(torch.autograd.Function):
         return of_maps, of_weight, of_bias, gradient if wants_added else None, None, None
 
 
-def _weight_gradient(maps: Map, weight: Kernel, gradient: NewMap, *, is_doubled: bool) -> Kernel:
+def _weight_gradient(maps: Map, weight: Weight, gradient: NewMap, *, is_doubled: bool) -> Weight:
     batch, _, height, width = gradient.shape
     if batch * height * width >= 16 * LEAST_TILES * weight.shape[1]:
         return weights_gradient(maps, gradient, is_doubled=is_doubled)
     seen = F.interpolate(maps, scale_factor=2.0, mode="nearest") if is_doubled else maps
-    made: Kernel
+    made: Weight
     _, made, _ = torch.ops.aten.convolution_backward(
         gradient, seen, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
     )

@@ -7,8 +7,8 @@ from irisflow import params
 from irisflow.behaviour.agent import Agent, build_agent
 from irisflow.convolution import Conv3x3
 from irisflow.evaluation.arithmetic import FlopCounter, imagined_frame_flops
+from irisflow.linear import Linear
 from irisflow.params import Choice
-from irisflow.world_model.linear import Linear
 
 
 def agent_of(*overrides: str, variant: str = "iris") -> Agent:

@@ -1,4 +1,4 @@
-"""The world model's Linear gives torch's numbers, whichever way it takes."""
+"""Our Linear gives torch's numbers, whichever way it takes."""
 
 import copy
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from irisflow.linear import LEAST_PRODUCTS, LEAST_WEIGHTS, NUM_IMAGES, Linear
 from irisflow.plainly import as_torch_does
-from irisflow.world_model.linear import LEAST_PRODUCTS, LEAST_WEIGHTS, NUM_IMAGES, Linear
 
 WIDTH = 256
 MANY = LEAST_PRODUCTS // (4 * WIDTH * WIDTH) // NUM_IMAGES * NUM_IMAGES + NUM_IMAGES

@@ -12,7 +12,7 @@ from irisflow.bench.roofline import Peaks
 from irisflow.bench.timing import Effort, Work, by_turns
 from irisflow.convolution import Conv3x3
 from irisflow.kernels.use import has_kernels
-from irisflow.world_model.linear import Linear
+from irisflow.linear import Linear
 
 EFFORT = Effort(1.0, 3, 30)
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -79,7 +79,7 @@ def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def linear_rate(device: torch.device) -> float:
-    """Return FLOP/s of the same product in the world model's Linear, which a CPU computes by oneDNN."""
+    """Return FLOP/s of the same product in `irisflow.linear`, which a CPU computes by oneDNN."""
     side = MATMUL_SIDE[device.type]
     layer, rows = Linear(side, side, bias=False).to(device), torch.randn(side, side, device=device)
     return 2 * side**3 / _fastest(lambda: layer(rows), device)

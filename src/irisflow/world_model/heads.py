@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from irisflow.kernels.kept import Kept
 from irisflow.kernels.transformer import can_classify, packed_perceptron, perceptron_pass
-from irisflow.world_model.linear import Linear
+from irisflow.linear import Linear
 
 MOST_ROWS = 256  # vectors that go through the kernel
 IGNORED = -100  # a label that does not count

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.kernels.kept import Kept
-from irisflow.world_model.linear import product
+from irisflow.linear import product
 
 Gates = Float[Tensor, "batch gates"]
 Units = Float[Tensor, "batch units"]

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
+from irisflow.linear import Linear
 from irisflow.world_model.backbones._settings import check_causal, hidden_dim
 from irisflow.world_model.backbones.base import Branches, Sequence
-from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 LEAST = {"num_layers": 1, "embed_dim": 1, "hidden_multiple": 0, "embed_pdrop": 0, "resid_pdrop": 0}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
+from irisflow.linear import Linear
 from irisflow.world_model.attention import attention
 from irisflow.world_model.backbones._settings import check_causal, check_heads, check_room, hidden_dim
 from irisflow.world_model.backbones.base import (
@@ -24,7 +25,6 @@ from irisflow.world_model.backbones.base import (
     branched_visibility,
     split_branches,
 )
-from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 NORM_EPSILON = 1e-5  # as in Llama 2 and 3

@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
+from irisflow.linear import Linear
 from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import Branches, Sequence
-from irisflow.world_model.linear import Linear
 
 LEAST = {
     "num_layers": 1,

@@ -14,6 +14,7 @@ from torch.nn.functional import gelu, silu
 
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
+from irisflow.linear import Linear
 from irisflow.world_model.backbones._settings import check_causal
 from irisflow.world_model.backbones.base import (
     Branches,
@@ -23,7 +24,6 @@ from irisflow.world_model.backbones.base import (
     branched_visibility,
     split_branches,
 )
-from irisflow.world_model.linear import Linear
 
 LEAST = {
     "num_layers": 1,

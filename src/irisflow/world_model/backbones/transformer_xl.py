@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
+from irisflow.linear import Linear
 from irisflow.world_model.attention import attention
 from irisflow.world_model.backbones._settings import check_causal, check_heads, hidden_dim
 from irisflow.world_model.backbones.base import (
@@ -19,7 +20,6 @@ from irisflow.world_model.backbones.base import (
     branched_positions,
     split_branches,
 )
-from irisflow.world_model.linear import Linear
 from irisflow.world_model.weights import initialise
 
 LEAST = {

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
+from irisflow.linear import Linear
 from irisflow.randomness import Source, exponential_like, sample_categorical
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
-from irisflow.world_model.linear import Linear
 from irisflow.world_model.prediction.base import Blocks, Pass, mean_cross_entropy
 from irisflow.world_model.weights import initialise
 
