@@ -93,8 +93,13 @@ def test_a_clone_that_cannot_be_written_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build.os, "access", lambda *_: False)
-    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
-    assert build._folder().is_relative_to(tmp_path / "temporary")
+    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = build._folder()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(build.os, "getuid", lambda: -1)
+    folder.rename(tmp_path / "irisflow-kernels--1")
+    with pytest.raises(PermissionError, match="is another user's"):
+        build._folder()
 
 
 def test_a_stages_code_has_the_kernels_it_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -61,40 +61,33 @@ def kernels() -> Kernels:
 def _compiled(compiler: list[str], version: str) -> Path:
     """Return the file of the compiled kernels; it belongs to their source, the compiler, its flags and the processor."""
     sources = sorted(SOURCES.glob("*.[ch]pp"))
-    state = [
-        version,
-        *compiler,
-        *FLAGS,
-        _processor(),
-        *(source.read_text(encoding="utf-8") for source in sources),
-    ]
+    texts = [source.read_text(encoding="utf-8") for source in sources]
+    state = "\0".join([version, *compiler, *FLAGS, _processor(), *texts])
     folder = _folder()
-    file = folder / f"{hashlib.sha256(chr(0).join(state).encode()).hexdigest()}.so"
+    file = folder / f"{hashlib.sha256(state.encode()).hexdigest()}.so"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        units = [str(path) for path in sources if path.suffix == ".cpp"]
         with tempfile.TemporaryDirectory(dir=folder) as work:
             made = Path(work) / file.name
-            _said(
-                [
-                    *compiler,
-                    *FLAGS,
-                    "-o",
-                    str(made),
-                    *(str(path) for path in sources if path.suffix == ".cpp"),
-                ]
-            )
+            _said([*compiler, *FLAGS, "-o", str(made), *units])
             made.replace(file)  # whoever compiles them at the same time puts the same there
     return file
 
 
 def _folder() -> Path:
-    """Return where compiled kernels are kept: in the clone, or where that cannot be written, in a temporary folder."""
+    """Return where compiled kernels are kept: in the clone, or where that cannot be written, among temporary files.
+
+    Raises PermissionError if that one is another user's: what lies there is run.
+    """
     nearest = next(path for path in (KEPT, *KEPT.parents) if path.exists())
-    return (
-        KEPT
-        if os.access(nearest, os.W_OK)
-        else Path(tempfile.gettempdir()) / f"irisflow-kernels-{os.getuid()}"
-    )
+    if os.access(nearest, os.W_OK):
+        KEPT.mkdir(parents=True, exist_ok=True)
+        return KEPT
+    folder = Path(tempfile.gettempdir()) / f"irisflow-kernels-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} is another user's")
+    return folder
 
 
 def _processor() -> str:

@@ -65,14 +65,13 @@ class KeysValues:
     """The cache: per layer a tensor (2, batch, heads, tokens, head width) whose first `length` tokens count.
 
     A first pass leaves views of what it computed anyway; the first continuation copies them into tensors of
-    full length, which later continuations fill in place. So a second continuation overwrites the first.
+    full length, which later continuations fill in place. So a second continuation overwrites the first. `weights` are
+    those that the cache was made with, in the order of the kernel, if that made some of it.
     """
 
     layers: list[Tensor]
     length: int
-    weights: Tensor | None = (
-        None  # those that made the cache, in the order of the kernel if it has made some of it
-    )
+    weights: Tensor | None = None
 
 
 class SelfAttention(nn.Module):
