@@ -20,6 +20,9 @@ from irisflow.records import Batch, Rollout
 
 LOSS = {"gamma": 0.995, "lambda_": 0.95, "entropy_weight": 0.001}
 HORIZON = 4
+VIEWS = (
+    3e-5  # plain pictures are up to 1.5e-5 from those in double precision: tests/kernels holds both to these
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +59,8 @@ def test_imagination_equals_the_plain_one_for_the_same_noise(agent: Agent, batch
     fast, slow = both(agent, batch)
     for name in ("actions", "rewards", "ends"):
         assert torch.equal(getattr(fast, name), getattr(slow, name)), name
-    for name in ("views", "logits", "values"):
-        assert_close(getattr(fast, name), getattr(slow, name), rtol=0, atol=1e-5, msg=name)
+    for name, atol in (("views", VIEWS), ("logits", 1e-5), ("values", 1e-5)):
+        assert_close(getattr(fast, name), getattr(slow, name), rtol=0, atol=atol, msg=name)
     assert fast.ends.any() and not fast.ends.all()
     assert len(fast.actions.unique()) > 1
 
@@ -67,7 +70,7 @@ def test_imagination_in_a_full_window_forgets_as_the_plain_one_does(agent: Agent
     fast = imagine(agent, batch, horizon=horizon, generator=torch.Generator().manual_seed(1))
     slow = plain.imagine(agent, batch, horizon=horizon, generator=torch.Generator().manual_seed(1))
     assert torch.equal(fast.rewards, slow.rewards)
-    assert_close(fast.views, slow.views, rtol=0, atol=1e-5)
+    assert_close(fast.views, slow.views, rtol=0, atol=VIEWS)
 
 
 def test_gradients_of_the_policy_equal_the_plain_ones(agent: Agent, batch: Batch) -> None:

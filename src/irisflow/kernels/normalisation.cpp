@@ -11,14 +11,14 @@ using namespace irisflow;
 
 namespace {
 
-constexpr int64_t PIXELS_AT_ONCE = 64;  // whose sum is made first, so that small numbers meet small ones
+constexpr int64_t PIXELS_AT_ONCE = 16;  // whose sum is made in single precision
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // Return the sum over pixels of what `term` makes of each, for each channel of a register.
 template <typename Term>
-inline Floats summed(int64_t pixels, Term term) {
-  Floats total{};
+inline Doubles summed(int64_t pixels, Term term) {
+  Doubles total{};
   for (int64_t first = 0; first < pixels; first += PIXELS_AT_ONCE) {
     const int64_t last = first + PIXELS_AT_ONCE < pixels ? first + PIXELS_AT_ONCE : pixels;
     Floats even{}, odd{};
@@ -28,19 +28,21 @@ inline Floats summed(int64_t pixels, Term term) {
       odd += term(pixel + 1);
     }
     if (pixel < last) even += term(pixel);
-    total += even + odd;
+    total += __builtin_convertvector(even + odd, Doubles);
   }
   return total;
 }
 
-// Return, for each channel, the mean over the channels of its group.
-inline Floats over_group(Floats values, int64_t group) {
+inline Floats rounded(Doubles values) { return __builtin_convertvector(values, Floats); }
+
+// Return, for each channel, the mean over the channels of its group and so many pixels, from its sum.
+inline Doubles over_group(Doubles sums, int64_t group, int64_t pixels) {
   for (int64_t first = 0; first < LANES; first += group) {
-    float sum = 0;
-    for (int64_t lane = first; lane < first + group; lane++) sum += values[lane];
-    for (int64_t lane = first; lane < first + group; lane++) values[lane] = sum / group;
+    double sum = 0;
+    for (int64_t lane = first; lane < first + group; lane++) sum += sums[lane];
+    for (int64_t lane = first; lane < first + group; lane++) sums[lane] = sum / static_cast<double>(group * pixels);
   }
-  return values;
+  return sums;
 }
 
 }  // namespace
@@ -60,10 +62,11 @@ extern "C" void normalise(const float* maps, const float* weight, const float* b
     const float* from = maps + image * pixels * channels + channel;
     float* to = out + image * pixels * channels + channel;
     const auto value = [&](int64_t pixel) { return load(from + pixel * channels); };
-    const Floats mean = over_group(summed(pixels, value) / static_cast<float>(pixels), group);
+    const Floats mean = rounded(over_group(summed(pixels, value), group, pixels));
     const auto squared = [&](int64_t pixel) { return (value(pixel) - mean) * (value(pixel) - mean); };
-    Floats inverse = over_group(summed(pixels, squared) / static_cast<float>(pixels), group);
-    for (int64_t lane = 0; lane < LANES; lane++) inverse[lane] = static_cast<float>(1 / std::sqrt(inverse[lane] + eps));
+    Doubles variance = over_group(summed(pixels, squared), group, pixels);
+    for (int64_t lane = 0; lane < LANES; lane++) variance[lane] = 1 / std::sqrt(variance[lane] + eps);
+    const Floats inverse = rounded(variance);
     store(means + image * channels + channel, mean);
     store(inverses + image * channels + channel, inverse);
     const Floats scale = inverse * load(weight + channel), shift = load(bias + channel);
@@ -100,12 +103,12 @@ extern "C" void normalise_gradient(const float* maps, const float* weight, const
       }
     const float* before = has_silu ? of_maps : gradient;
     const auto given = [&](int64_t pixel) { return load(before + start + pixel * channels); };
-    const Floats sum = summed(pixels, given);
-    const Floats sum_y = summed(pixels, [&](int64_t pixel) { return given(pixel) * deviation(pixel); });
-    store(of_bias + image * channels + channel, sum);
-    store(of_weight + image * channels + channel, sum_y);
-    const Floats mean_g = over_group(sum * scale / static_cast<float>(pixels), group);
-    const Floats mean_gy = over_group(sum_y * scale / static_cast<float>(pixels), group);
+    const Doubles sum = summed(pixels, given), wide_scale = __builtin_convertvector(scale, Doubles);
+    const Doubles sum_y = summed(pixels, [&](int64_t pixel) { return given(pixel) * deviation(pixel); });
+    store(of_bias + image * channels + channel, rounded(sum));
+    store(of_weight + image * channels + channel, rounded(sum_y));
+    const Floats mean_g = rounded(over_group(sum * wide_scale, group, pixels));
+    const Floats mean_gy = rounded(over_group(sum_y * wide_scale, group, pixels));
     for (int64_t pixel = 0; pixel < pixels; pixel++)
       store(of_maps + start + pixel * channels,
             (given(pixel) * scale - mean_g - deviation(pixel) * mean_gy) * inverse);
