@@ -7,7 +7,6 @@ from irisflow.errors import SlowdownError
 
 # Medians of pairs at scale quick, with slack for a busy machine. docs/benchmark.md says what was measured.
 BOUNDS: dict[str, float] = {
-    "decode": 1.3,
     "imagination_32": 2.0,
     "actor_critic_update": 1.5,
     "world_model_update": 1.5,
