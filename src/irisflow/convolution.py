@@ -32,9 +32,9 @@ class Conv3x3(nn.Conv2d):
 
     def added(self, maps: Map, to: NewMap) -> NewMap:
         """Return `to` plus `forward`."""
-        return (
-            self._convolved(maps, added=to) if can_convolve(maps, self.weight) else to + super().forward(maps)
-        )
+        if can_convolve(maps, self.weight):
+            return self._convolved(maps, added=to)
+        return to + super().forward(maps)
 
     def doubled(self, maps: Map) -> NewMap:
         """Return `forward` of maps in which each pixel is repeated 2 x 2."""

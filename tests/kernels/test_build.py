@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from irisflow import source
+from irisflow.errors import ConfigError
 from irisflow.kernels import build
 
 SAY = """
@@ -60,7 +61,7 @@ def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
             {"CXX": "no-such-compiler"},
             "False no-such-compiler: [Errno 2] No such file or directory: 'no-such-compiler'",
         ),
-        ({"CXX": "false"}, "False false cannot compile them: exit code 1"),
+        ({"CXX": "false"}, "False false cannot compile the kernels: exit code 1"),
     ],
 )
 def test_why_there_are_none_is_one_line(tmp_path: Path, environment: dict[str, str], reason: str) -> None:
@@ -76,8 +77,15 @@ def test_what_a_compiler_says_is_told(tmp_path: Path) -> None:
     compiler.chmod(0o755)
     assert (
         said(tmp_path, CXX=str(compiler))
-        == f"False {compiler} cannot compile them: x.cpp:1: error: no such flag"
+        == f"False {compiler} cannot compile the kernels: x.cpp:1: error: no such flag"
     )
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRISFLOW_KERNELS", "of")
+    build.kernels.cache_clear()
+    with pytest.raises(ConfigError, match=r"IRISFLOW_KERNELS \(environment\) is 'of'; allowed: on, off\."):
+        build.kernels()
 
 
 def test_clang_is_not_used(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from irisflow.errors import ConfigError
+
 SWITCH = "IRISFLOW_KERNELS"  # of the environment: `off` leaves everything to torch
 COMPILERS = ("g++", "c++")  # tried in this order unless CXX names one
 FLAGS = (
@@ -38,8 +40,11 @@ def library() -> ctypes.CDLL | None:
 
 @cache
 def kernels() -> Kernels:
-    """Return the kernels, compiled now if they were not before."""
-    if os.environ.get(SWITCH, "").lower() == "off":
+    """Return the kernels, compiled now if they were not before. Raises ConfigError if the switch is neither on nor off."""
+    switch = os.environ.get(SWITCH, "on")
+    if switch not in ("on", "off"):
+        raise ConfigError(f"{SWITCH} (environment) is {switch!r}; allowed: on, off.")
+    if switch == "off":
         return Kernels(None, missing=f"{SWITCH}=off")
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
@@ -53,7 +58,7 @@ def kernels() -> Kernels:
     except subprocess.CalledProcessError as error:
         code = f"exit code {error.returncode}"
         first = next((line.strip() for line in error.stderr.splitlines() if "error" in line), code)
-        return Kernels(None, missing=f"{compiler} cannot compile them: {first}")
+        return Kernels(None, missing=f"{compiler} cannot compile the kernels: {first}")
     except (OSError, subprocess.SubprocessError) as error:
         return Kernels(None, missing=f"{compiler}: {error}")
 

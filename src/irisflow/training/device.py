@@ -21,7 +21,7 @@ def choose_device(name: str, *, num_threads: int) -> torch.device:
 
     With `auto` on a machine with several GPUs, that is the one on which the fewest jobs are.
 
-    Raises ConfigError for an unknown name, ResourceError for a CUDA device that is not there.
+    Raises ConfigError for an unknown name or switch of the kernels, ResourceError for a CUDA device that is not there.
     """
     torch.set_num_threads(num_threads)
     keep_freed_memory()
@@ -29,7 +29,9 @@ def choose_device(name: str, *, num_threads: int) -> torch.device:
     device = _named(name)
     missing = kernels().missing if device.type == "cpu" else None
     if missing and not missing.startswith(SWITCH):
-        say(f"{missing}: computing takes about twice as long as with kernels. Install one, for example g++.")
+        say(
+            f"{missing}. Torch computes everything, about half as fast as kernels would. Install g++, or name one in CXX."
+        )
     return device
 
 
