@@ -17,7 +17,7 @@ constexpr int64_t TERMS_AT_ONCE = 16;  // a divisor of all numbers of channels
 constexpr float A = 0.75f, B = 1.5f, A2 = A * A, B2 = B * B, A3 = A2 * A, B3 = B2 * B;
 
 // Values at the points of a polynomial that is divided by what the other points make 0.
-inline void input_at_points(const Floats in[6], Floats out[6]) {
+[[gnu::always_inline]] inline void input_at_points(const Floats in[6], Floats out[6]) {
   const Floats even_a = in[4] - B2 * in[2], odd_a = A * (in[3] - B2 * in[1]);
   const Floats even_b = in[4] - A2 * in[2], odd_b = B * (in[3] - A2 * in[1]);
   out[0] = A2 * B2 * in[0] - (A2 + B2) * in[2] + in[4];
@@ -28,7 +28,7 @@ inline void input_at_points(const Floats in[6], Floats out[6]) {
   out[5] = A2 * B2 * in[1] - (A2 + B2) * in[3] + in[5];
 }
 
-inline void output_from_points(const Floats in[6], Floats out[4]) {
+[[gnu::always_inline]] inline void output_from_points(const Floats in[6], Floats out[4]) {
   const Floats sum_a = in[1] + in[2], gap_a = in[1] - in[2], sum_b = in[3] + in[4], gap_b = in[3] - in[4];
   out[0] = in[0] + sum_a + sum_b;
   out[1] = A * gap_a + B * gap_b;
@@ -37,7 +37,7 @@ inline void output_from_points(const Floats in[6], Floats out[4]) {
 }
 
 // The transpose of output_from_points: what a gradient of outputs is at the points.
-inline void gradient_at_points(const Floats in[4], Floats out[6]) {
+[[gnu::always_inline]] inline void gradient_at_points(const Floats in[4], Floats out[6]) {
   const Floats even_a = in[0] + A2 * in[2], odd_a = A * in[1] + A3 * in[3];
   const Floats even_b = in[0] + B2 * in[2], odd_b = B * in[1] + B3 * in[3];
   out[0] = in[0];
@@ -48,8 +48,9 @@ inline void gradient_at_points(const Floats in[4], Floats out[6]) {
   out[5] = in[3];
 }
 
-// What the values of a kernel's polynomial at the points are multiplied by: 1 / the product of the distances to other points.
-constexpr double OF_0 = 1 / (double{A2} * B2), OF_A = 1 / (2 * double{A2} * (A2 - B2)), OF_B = 1 / (2 * double{B2} * (B2 - A2));
+// What the values of a kernel's polynomial at the points are multiplied by: 1 / the product of distances to other points.
+constexpr double OF_0 = 1 / (double{A2} * B2);
+constexpr double OF_A = 1 / (2 * double{A2} * (A2 - B2)), OF_B = 1 / (2 * double{B2} * (B2 - A2));
 const double KERNEL_AT_POINTS[6][3] = {
     {OF_0, 0, 0}, {OF_A, A * OF_A, A2 * OF_A}, {OF_A, -A * OF_A, A2 * OF_A}, {OF_B, B * OF_B, B2 * OF_B},
     {OF_B, -B * OF_B, B2 * OF_B}, {0, 0, 1},
@@ -58,6 +59,28 @@ const double KERNEL_AT_POINTS[6][3] = {
 // How many outputs are made together.
 inline int64_t block_of(int64_t outputs) { return outputs % (VECTORS * LANES) ? LANES : VECTORS * LANES; }
 
+// What `Along` makes of a square of From x From values, column by column and then row by row: To x To values.
+template <int From, int To, void (*Along)(const Floats*, Floats*), class Read, class Write>
+[[gnu::always_inline]] inline void in_both_directions(const Read& read, const Write& write) {
+  Floats half[To][From];
+#pragma GCC unroll 6
+  for (int j = 0; j < From; j++) {
+    Floats column[From], values[To];
+#pragma GCC unroll 6
+    for (int i = 0; i < From; i++) column[i] = read(i, j);
+    Along(column, values);
+#pragma GCC unroll 6
+    for (int i = 0; i < To; i++) half[i][j] = values[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < To; i++) {
+    Floats values[To];
+    Along(half[i], values);
+#pragma GCC unroll 6
+    for (int j = 0; j < To; j++) write(i, j, values[j]);
+  }
+}
+
 struct Maps {
   int64_t images, height, width, channels;
 };
@@ -65,7 +88,9 @@ struct Maps {
 struct Tiles {
   int64_t rows, columns, count;
   explicit Tiles(const Maps& maps)
-      : rows((maps.height + SIDE - 1) / SIDE), columns((maps.width + SIDE - 1) / SIDE), count(maps.images * rows * columns) {}
+      : rows((maps.height + SIDE - 1) / SIDE),
+        columns((maps.width + SIDE - 1) / SIDE),
+        count(maps.images * rows * columns) {}
 };
 
 // Where a tile lies: its image, and the row and column of its first output.
@@ -88,37 +113,25 @@ void inputs_at_points(const float* maps, const Maps& shape, bool is_doubled, con
   for (int64_t tile = 0; tile < count; tile++) {
     const Place place(tiles, first + tile);
     const float* image = maps + place.image * rows * columns * channels;
+    int64_t row_at[6], column_at[6];  // of the pixels that the tile meets; -1 outside of the map
+    for (int64_t i = 0; i < 6; i++) {
+      const int64_t y = place.y + i - 1, x = place.x + i - 1;
+      row_at[i] = y < 0 || y >= shape.height ? -1 : (y >> is_doubled) * columns * channels;
+      column_at[i] = x < 0 || x >= shape.width ? -1 : (x >> is_doubled) * channels;
+    }
     for (int64_t channel = 0; channel < channels; channel += LANES) {
-      Floats half[6][6];
-#pragma GCC unroll 6
-      for (int j = 0; j < 6; j++) {
-        const int64_t x = place.x + j - 1;
-        const bool has_x = x >= 0 && x < shape.width;
-        Floats column[6], values[6];
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) {
-          const int64_t y = place.y + i - 1;
-          const bool is_inside = has_x && y >= 0 && y < shape.height;
-          const int64_t pixel = (y >> is_doubled) * columns + (x >> is_doubled);
-          column[i] = is_inside ? load(image + pixel * channels + channel) : Floats{};
-        }
-        input_at_points(column, values);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) half[i][j] = values[i];
-      }
-#pragma GCC unroll 6
-      for (int i = 0; i < 6; i++) {
-        Floats values[6];
-        input_at_points(half[i], values);
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; j++) store(made + (i * 6 + j) * stride + tile * channels + channel, values[j]);
-      }
+      const auto input = [&](int i, int j) {
+        return row_at[i] < 0 || column_at[j] < 0 ? Floats{} : load(image + row_at[i] + column_at[j] + channel);
+      };
+      float* target = made + tile * channels + channel;
+      const auto keep = [&](int i, int j, Floats value) { store(target + (i * 6 + j) * stride, value); };
+      in_both_directions<6, 6, input_at_points>(input, keep);
     }
   }
 }
 
-// products (Rows, Vectors of LANES) = rows (Rows, depth) times weights (depth, Vectors of LANES). A few terms are summed before
-// they meet the others: that halves the errors.
+// products (Rows, Vectors of LANES) = rows (Rows, depth) times weights (depth, Vectors of LANES). A few terms are summed
+// before they meet the others: that halves the errors.
 template <int Rows, int Vectors>
 inline void multiply(const float* rows, int64_t depth, const float* weights, float* products) {
   for (int64_t first = 0; first < depth; first += TERMS_AT_ONCE) {
@@ -127,15 +140,7 @@ inline void multiply(const float* rows, int64_t depth, const float* weights, flo
     for (int row = 0; row < Rows; row++)
 #pragma GCC unroll 4
       for (int vector = 0; vector < Vectors; vector++) sums[row][vector] = Floats{};
-    for (int64_t k = first; k < first + TERMS_AT_ONCE; k++) {
-      Floats weight[Vectors];
-#pragma GCC unroll 4
-      for (int vector = 0; vector < Vectors; vector++) weight[vector] = load(weights + (k * Vectors + vector) * LANES);
-#pragma GCC unroll 16
-      for (int row = 0; row < Rows; row++)
-#pragma GCC unroll 4
-        for (int vector = 0; vector < Vectors; vector++) sums[row][vector] += rows[row * depth + k] * weight[vector];
-    }
+    add_products<0>(rows + first, depth, weights + first * Vectors * LANES, TERMS_AT_ONCE, sums);
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; row++)
 #pragma GCC unroll 4
@@ -155,30 +160,16 @@ void outputs_of_products(const float* products, const Maps& shape, const Tiles& 
     const Place place(tiles, first + tile);
     for (int vector = 0; vector < Vectors; vector++) {
       const int64_t lane = vector * LANES;
-      Floats half[4][6];
-#pragma GCC unroll 6
-      for (int j = 0; j < 6; j++) {
-        Floats column[6], values[4];
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) column[i] = load(products + (i * 6 + j) * stride + tile * Vectors * LANES + lane);
-        output_from_points(column, values);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) half[i][j] = values[i];
-      }
+      const float* own = products + tile * Vectors * LANES + lane;
       const Floats shift = bias ? load(bias + channel + lane) : Floats{};
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; i++) {
-        Floats values[4];
-        output_from_points(half[i], values);
-        const int64_t row = (place.image * shape.height + place.y + i) * shape.width;
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-          if (place.y + i >= shape.height || place.x + j >= shape.width) continue;
-          const int64_t at = (row + place.x + j) * shape.channels + channel + lane;
-          const Floats value = values[j] + shift;
-          store(out + at, added ? value + load(added + at) : value);
-        }
-      }
+      const auto product = [&](int i, int j) { return load(own + (i * 6 + j) * stride); };
+      const auto put = [&](int i, int j, Floats value) {
+        const int64_t y = place.y + i, x = place.x + j;
+        if (y >= shape.height || x >= shape.width) return;
+        const int64_t at = ((place.image * shape.height + y) * shape.width + x) * shape.channels + channel + lane;
+        store(out + at, added ? value + shift + load(added + at) : value + shift);
+      };
+      in_both_directions<6, 4, output_from_points>(product, put);
     }
   }
 }
@@ -190,7 +181,7 @@ void convolve(const float* maps, const float* weights, const float* bias, const 
   const Tiles tiles(made);
 #pragma omp parallel
   {
-    float* inputs = room<0>(PAIRS * (point_stride(in.channels) + point_stride(block)));
+    float* inputs = room<CONVOLVED>(PAIRS * (point_stride(in.channels) + point_stride(block)));
     float* products = inputs + PAIRS * point_stride(in.channels);
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < tiles.count; first += TILES_AT_ONCE) {
@@ -223,34 +214,21 @@ void gradients_at_points(const float* gradient, const Maps& shape, const Tiles& 
     const Place place(tiles, first + tile);
     const float* image = gradient + place.image * shape.height * shape.width * channels;
     for (int64_t channel = 0; channel < channels; channel += LANES) {
-      Floats half[6][4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) {
-        Floats column[4], values[6];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-          const int64_t y = place.y + i, x = place.x + j;
-          const bool is_inside = y < shape.height && x < shape.width;
-          column[i] = is_inside ? load(image + (y * shape.width + x) * channels + channel) : Floats{};
-        }
-        gradient_at_points(column, values);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) half[i][j] = values[i];
-      }
-#pragma GCC unroll 6
-      for (int i = 0; i < 6; i++) {
-        Floats values[6];
-        gradient_at_points(half[i], values);
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; j++) store(made + (i * 6 + j) * stride + tile * channels + channel, values[j]);
-      }
+      const auto output = [&](int i, int j) {
+        const int64_t y = place.y + i, x = place.x + j;
+        const bool is_inside = y < shape.height && x < shape.width;
+        return is_inside ? load(image + (y * shape.width + x) * channels + channel) : Floats{};
+      };
+      float* target = made + tile * channels + channel;
+      const auto keep = [&](int i, int j, Floats value) { store(target + (i * 6 + j) * stride, value); };
+      in_both_directions<4, 6, gradient_at_points>(output, keep);
     }
   }
 }
 
-// sums (Rows, 16) += over tiles: inputs (tiles, Rows of in_channels) times gradients (tiles, 16 of out_channels)
+// sums (Rows, LANES) += over tiles: inputs (tiles, Rows of in_channels) times gradients (tiles, LANES of out_channels)
 template <int Rows>
-inline void add_products(const float* inputs, int64_t in_channels, const float* gradients, int64_t out_channels,
+inline void add_outer_products(const float* inputs, int64_t in_channels, const float* gradients, int64_t out_channels,
                          int64_t count, float* sums, int64_t sums_stride) {
   Floats held[Rows];
 #pragma GCC unroll 16
@@ -294,8 +272,8 @@ extern "C" void weights_at_points(const float* weights, float* made, int64_t out
     }
 }
 
-// out (images, height, width, outputs) = maps (images, height, width, inputs) convolved, plus bias and `added` where they are
-// not null. Doubled maps are given at half of height and width.
+// out (images, height, width, outputs) = maps (images, height, width, inputs) convolved, plus bias and `added` where they
+// are not null. Doubled maps are given at half of height and width.
 extern "C" void convolve_3x3(const float* maps, const float* weights, const float* bias, const float* added, float* out,
                              int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs,
                              int64_t is_doubled) {
@@ -317,7 +295,7 @@ extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, f
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
   for (int64_t thread = 0; thread < threads; thread++) {
     float* sums = all.data() + thread * size;
-    float* values = room<1>(PAIRS * (point_stride(inputs) + point_stride(outputs)));
+    float* values = room<WEIGHTS_GRADIENT>(PAIRS * (point_stride(inputs) + point_stride(outputs)));
     float* gradients = values + PAIRS * point_stride(inputs);
     for (int64_t group = groups * thread / threads; group < groups * (thread + 1) / threads; group++) {
       const int64_t first = group * TILES_AT_ONCE, count = std::min(TILES_AT_ONCE, tiles.count - first);
@@ -326,7 +304,7 @@ extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, f
       for (int64_t pair = 0; pair < PAIRS; pair++)
         for (int64_t input = 0; input < inputs; input += rows_at_once)
           for (int64_t output = 0; output < outputs; output += LANES)
-            add_products<rows_at_once>(values + pair * point_stride(inputs) + input, inputs,
+            add_outer_products<rows_at_once>(values + pair * point_stride(inputs) + input, inputs,
                                        gradients + pair * point_stride(outputs) + output, outputs, count,
                                        sums + (pair * inputs + input) * outputs + output, outputs);
     }

@@ -19,10 +19,9 @@ namespace {
 
 constexpr int64_t BLOCK = VECTORS * LANES;
 constexpr int64_t LINE = 16;  // floats of a line of the cache
-constexpr int64_t AHEAD = 512;  // weights that are fetched before they are needed
+constexpr int AHEAD = 512;  // weights that are fetched before they are needed
 constexpr int64_t AHEAD_KEYS = 16;  // the same of keys and values
 constexpr int64_t LEAST_WORK = 1 << 17;  // of a thread in a layer: rows x weights
-constexpr int SCRATCH = 8, NORMED = 9, SCORES = 10;  // rooms
 
 inline int64_t padded(int64_t width) { return width + LINE; }
 
@@ -120,19 +119,7 @@ inline void multiply(const Product& shape, const float* block, const float* rows
   for (int row = 0; row < Rows; row++)
 #pragma GCC unroll 4
     for (int vector = 0; vector < VECTORS; vector++) sums[row][vector] = load(block + vector * LANES);
-  const float *weights = block + BLOCK, *own = rows + first * stride;
-  for (int64_t input = 0; input < shape.inputs; input++, weights += BLOCK) {
-    Floats weight[VECTORS];
-#pragma GCC unroll 4
-    for (int vector = 0; vector < VECTORS; vector++) {
-      if (vector * LANES % LINE == 0) __builtin_prefetch(weights + AHEAD + vector * LANES);
-      weight[vector] = load(weights + vector * LANES);
-    }
-#pragma GCC unroll 16
-    for (int row = 0; row < Rows; row++)
-#pragma GCC unroll 4
-      for (int vector = 0; vector < VECTORS; vector++) sums[row][vector] += own[row * stride + input] * weight[vector];
-  }
+  add_products<AHEAD>(rows + first * stride, stride, block + BLOCK, shape.inputs, sums);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; row++)
 #pragma GCC unroll 4
@@ -318,7 +305,7 @@ extern "C" void perceptron_pass(const float* rows, const float* weights, float* 
                                 int64_t outputs, int64_t threads) {
   const Product first{width, width}, second{width, outputs};
   const int64_t stride = padded(width);
-  float *given = room<SCRATCH>(2 * num_rows * stride), *hidden = given + num_rows * stride;
+  float *given = room<LAYERS>(2 * num_rows * stride), *hidden = given + num_rows * stride;
   for (int64_t row = 0; row < num_rows; row++) std::copy_n(rows + row * width, width, given + row * stride);
   threads = std::max<int64_t>(1, std::min(threads, num_rows * (first.size() + second.size()) / LEAST_WORK));
 #pragma omp parallel num_threads(threads)
@@ -345,7 +332,7 @@ extern "C" void transformer_pass(const float* embeddings, const float* positions
   const Layer layer(width);
   const int64_t rows = batch * length, head_width = width / heads, stop = start + length;
   const int64_t stride = padded(width), wide = padded(4 * width);
-  float* x = room<SCRATCH>(rows * (2 * width + stride + wide));
+  float* x = room<LAYERS>(rows * (2 * width + stride + wide));
   float *queries = x + rows * width, *attended = queries + rows * width, *widened = attended + rows * stride;
   for (int64_t row = 0; row < rows; row++) {
     const float *embedding = embeddings + row * width, *position = positions + (start + row % length) * width;

@@ -14,7 +14,6 @@ constexpr int LANES = 8, ROWS = 6, VECTORS = 2;
 #else
 constexpr int LANES = 4, ROWS = 6, VECTORS = 2;
 #endif
-constexpr int64_t CHANNELS = 16;  // numbers of channels are multiples of it, whatever the processor
 
 typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef double Doubles __attribute__((vector_size(8 * LANES)));
@@ -37,8 +36,30 @@ inline Floats exponential(Floats x) {
   return sum * reinterpret_cast<Floats>((__builtin_convertvector(whole, Integers) + 127) << 23);
 }
 
-// Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each `Use`.
-template <int Use>
+// sums (Rows, Vectors of LANES), kept in registers, += rows (Rows, `terms`, a stride apart) times weights (`terms`, Vectors
+// of LANES), which are fetched so many floats `Ahead` where they come from memory.
+template <int Ahead, int Rows, int Vectors>
+inline void add_products(const float* rows, int64_t stride, const float* weights, int64_t terms,
+                         Floats (&sums)[Rows][Vectors]) {
+  constexpr int line = 16;  // floats of a line of the cache
+  for (int64_t term = 0; term < terms; term++, weights += Vectors * LANES) {
+    Floats weight[Vectors];
+#pragma GCC unroll 4
+    for (int vector = 0; vector < Vectors; vector++) {
+      if (Ahead && vector * LANES % line == 0) __builtin_prefetch(weights + Ahead + vector * LANES);
+      weight[vector] = load(weights + vector * LANES);
+    }
+#pragma GCC unroll 16
+    for (int row = 0; row < Rows; row++)
+#pragma GCC unroll 4
+      for (int vector = 0; vector < Vectors; vector++) sums[row][vector] += rows[row * stride + term] * weight[vector];
+  }
+}
+
+enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES };
+
+// Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each use.
+template <Use>
 float* room(int64_t size) {
   constexpr int64_t alignment = 64 / sizeof(float);
   thread_local std::vector<float> held;

@@ -1,4 +1,4 @@
-"""An LSTM cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000) whose products with inputs can be made for many steps together."""
+"""An LSTM cell (Gers et al. 2000) whose products with inputs can be made for many steps together."""
 
 import torch
 from jaxtyping import Float
