@@ -39,6 +39,15 @@ def test_they_are_compiled_once(tmp_path: Path) -> None:
     assert compiled(tmp_path) == [file] and file.stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+    assert said(tmp_path) == "True None"
+    (file,) = compiled(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    assert said(tmp_path) == "True None"
+    assert compiled(tmp_path) == [file] and file.read_bytes() == whole
+
+
 def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

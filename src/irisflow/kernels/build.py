@@ -54,13 +54,23 @@ def kernels() -> Kernels:
         version = _said([*command, "--version"])
         if "clang" in version:
             return Kernels(None, missing=f"{compiler} is clang, whose OpenMP is not torch's: g++ is wanted")
-        return Kernels(ctypes.CDLL(str(_compiled(command, version))), version.partition("\n")[0].strip())
+        return Kernels(_loaded(command, version), version.partition("\n")[0].strip())
     except subprocess.CalledProcessError as error:
         code = f"exit code {error.returncode}"
         first = next((line.strip() for line in error.stderr.splitlines() if "error" in line), code)
         return Kernels(None, missing=f"{compiler} cannot compile the kernels: {first}")
     except (OSError, subprocess.SubprocessError) as error:
         return Kernels(None, missing=f"{compiler}: {error}")
+
+
+def _loaded(compiler: list[str], version: str) -> ctypes.CDLL:
+    """Return the compiled kernels; a file that cannot be loaded is made anew."""
+    file = _compiled(compiler, version)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError:
+        file.unlink()
+        return ctypes.CDLL(str(_compiled(compiler, version)))
 
 
 def _compiled(compiler: list[str], version: str) -> Path:
