@@ -15,14 +15,23 @@ SAY = """
 import sys
 from pathlib import Path
 from irisflow.kernels import build
-build.KEPT = Path(sys.argv[1])
+build.KEPT, build.SOURCES = Path(sys.argv[1], "kept"), Path(sys.argv[1], "sources")
 print(build.library() is not None, build.kernels().missing)
 """
 
 
+@pytest.fixture(autouse=True)
+def sources(tmp_path: Path) -> Path:
+    """A kernel that takes no time to compile."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "kernel.cpp").write_text('extern "C" long one() { return 1; }')
+    return folder
+
+
 def said(tmp_path: Path, **environment: str) -> str:
     """Return whether a new process has kernels, and why it has none."""
-    command = [sys.executable, "-c", SAY, str(tmp_path / "kept")]
+    command = [sys.executable, "-c", SAY, str(tmp_path)]
     own = {**os.environ, **environment}
     return subprocess.run(command, check=True, env=own, capture_output=True, text=True).stdout.strip()
 
@@ -49,9 +58,10 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(build, "SOURCES", sources)
     files = {build._compiled(["c++"], "1.0")}
     files |= {build._compiled(["c++"], "1.1"), build._compiled(["c++", "-O1"], "1.0")}
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O1"))
