@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from checks_world_model import check_world_model
 from fixture import FOLDER
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from irisflow.plainly import as_torch_does
 
 CHECKS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "preprocess": (check_preprocess,),
@@ -39,10 +42,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
+@pytest.mark.parametrize("way", [nullcontext, as_torch_does], ids=["fast", "plain"])
 @pytest.mark.parametrize("name", ["tokenizer_io", "world_model_io", "actor_critic_io", "returns"])
-def test_numbers_are_the_references(name: str) -> None:
-    for check in CHECKS[name]:
-        check(FOLDER)
+def test_numbers_are_the_references(name: str, way: Callable[[], AbstractContextManager[None]]) -> None:
+    with way():
+        for check in CHECKS[name]:
+            check(FOLDER)
 
 
 def test_every_fixture_file_has_a_check() -> None:
