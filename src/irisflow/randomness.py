@@ -1,5 +1,6 @@
 """Named random streams: each consumer has its own, so that adding one moves no other."""
 
+import math
 import random
 from typing import Protocol, runtime_checkable
 
@@ -8,13 +9,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+SHARES = 2**40  # a probability is divided into: a float32's digits, and classes of 1e-12
+
 
 @runtime_checkable
 class Noise(Protocol):
-    """Hands out exponential numbers; what draws from it alone does the same again with the same numbers."""
+    """Hands out random numbers; what draws from it alone does the same again with the same numbers."""
 
-    def exponential_like(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return numbers of mean 1, as many as there are values, on their device."""
+    def uniform(self, shape: tuple[int, ...], device: torch.device) -> Float[Tensor, "*shape"]:
+        """Return float64 numbers in [0, 1)."""
         ...
 
 
@@ -27,12 +30,13 @@ class DrawnNoise:
     def __init__(self, numbers: Float[Tensor, " numbers"]) -> None:
         self._numbers, self._num_used = numbers, 0
 
-    def exponential_like(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the next numbers. Raises ValueError where they do not suffice."""
-        first, self._num_used = self._num_used, self._num_used + values.numel()
+    def uniform(self, shape: tuple[int, ...], device: torch.device) -> Float[Tensor, "*shape"]:
+        """Return the next numbers, where they lie. Raises ValueError where they do not suffice."""
+        del device
+        first, self._num_used = self._num_used, self._num_used + math.prod(shape)
         if self._num_used > len(self._numbers):
             raise ValueError(f"{self._num_used} numbers are wanted, {len(self._numbers)} were drawn")
-        return self._numbers[first : self._num_used].view(values.shape)
+        return self._numbers[first : self._num_used].view(shape)
 
 
 class CountedNoise:
@@ -41,10 +45,10 @@ class CountedNoise:
     def __init__(self, generator: torch.Generator) -> None:
         self._generator, self.num_used = generator, 0
 
-    def exponential_like(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    def uniform(self, shape: tuple[int, ...], device: torch.device) -> Float[Tensor, "*shape"]:
         """Return new numbers."""
-        self.num_used += values.numel()
-        return exponential_like(values, self._generator)
+        self.num_used += math.prod(shape)
+        return uniform(shape, self._generator, device=device)
 
 
 def derived_seed(seed: int, *names: str | int) -> int:
@@ -74,18 +78,23 @@ def seed_everything(seed: int, *names: str | int) -> None:
 def sample_categorical(
     logits: Float[Tensor, "*batch classes"], *, generator: Source, greedy: bool = False
 ) -> Int64[Tensor, "*batch"]:
-    """Return one class per row, drawn by the Gumbel-max trick: nothing leaves the device.
+    """Return one class per row: the one at a uniformly drawn place among the shares of all, end to end.
 
-    `greedy` takes the likeliest class and leaves the generator as it is.
+    Shares are whole numbers, whose sums are exact in any order, on any device. Nothing leaves the device. `greedy` takes
+    the likeliest class and leaves the generator as it is.
     """
     if greedy:
         return logits.argmax(dim=-1)
-    logits = logits.float()
-    return (logits - exponential_like(logits, generator).log()).argmax(dim=-1)
+    shares = (logits.float().softmax(dim=-1) * SHARES).long()
+    ends = shares.cumsum(dim=-1)
+    place = uniform(ends.shape[:-1], generator, device=logits.device) * ends[..., -1]
+    return (ends[..., :-1] <= place.long()[..., None]).sum(dim=-1)
 
 
-def exponential_like(values: Float[Tensor, "*shape"], generator: Source) -> Float[Tensor, "*shape"]:
-    """Return exponential numbers of mean 1, as many as there are values, on their device."""
+def uniform(
+    shape: tuple[int, ...], generator: Source, *, device: torch.device | str = "cpu"
+) -> Float[Tensor, "*shape"]:
+    """Return float64 numbers in [0, 1) on a device, which must be the generator's."""
     if isinstance(generator, torch.Generator):
-        return torch.empty_like(values).exponential_(generator=generator)
-    return generator.exponential_like(values)
+        return torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+    return generator.uniform(shape, torch.device(device))

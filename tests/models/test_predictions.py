@@ -310,12 +310,15 @@ def decoded_slowly(
         masked = [place for place in range(K) if frame[place] < 0]
         tokens = torch.tensor([[max(token, 0) for token in frame]])
         logits = prediction(tokens, torch.tensor([[token < 0 for token in frame]]), output[None])[0]
-        noise = torch.zeros(1, K, VOCAB) if draws is None else gumbel((1, K, VOCAB), draws)
-        chance = torch.zeros(1, K) if draws is None else gumbel((1, K), draws)
-        found = {place: int((logits[place] + noise[0, place]).argmax()) for place in masked}
+        numbers = None if draws is None else drawn((K,), draws)
+        chance = torch.zeros(K) if draws is None else -(-drawn((K,), draws).log()).log()
+        found = {
+            place: int(logits[place].argmax()) if numbers is None else class_at(numbers[place], logits[place])
+            for place in masked
+        }
         temperature = 4.5 * (1 - done / num_passes)
         confidence = {
-            place: float(logits[place].log_softmax(-1)[token] + temperature * chance[0, place])
+            place: float(logits[place].log_softmax(-1)[token] + temperature * chance[place])
             for place, token in found.items()
         }
         left = math.ceil(K * math.cos(math.pi / 2 * done / num_passes)) if done < num_passes else 0
@@ -325,8 +328,13 @@ def decoded_slowly(
     return frame
 
 
-def gumbel(shape: tuple[int, ...], draws: torch.Generator) -> Tensor:
-    return -torch.empty(shape).exponential_(generator=draws).log()
+def drawn(shape: tuple[int, ...], draws: torch.Generator) -> Tensor:
+    return torch.rand(shape, dtype=torch.float64, generator=draws)
+
+
+def class_at(number: Tensor, logits: Tensor) -> int:
+    """Return the first class at which the probabilities, added up, exceed a number."""
+    return int((logits.double().softmax(-1).cumsum(-1) > number).int().argmax())
 
 
 @pytest.mark.parametrize("greedy", [True, False])

@@ -34,7 +34,7 @@ def check(agent: Agent) -> None:
 
     traced = torch.compile(loop, fullgraph=True, backend="eager")
     for _ in range(2):
-        inputs, numbers = inputs_for(agent), torch.empty(counted.num_used).exponential_()
+        inputs, numbers = inputs_for(agent), torch.rand(counted.num_used, dtype=torch.float64)
         with as_torch_does():  # which is what a traced loop does
             expected = loop(inputs, numbers)
         for one, other in zip(traced(inputs, numbers), expected, strict=True):

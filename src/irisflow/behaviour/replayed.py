@@ -50,7 +50,7 @@ class _Recording:
         """Return the outputs; they stay as they are when it is replayed again."""
         for held, given in zip(self.inputs, inputs, strict=True):
             held.copy_(given)
-        self.numbers.exponential_(generator=generator)
+        self.numbers.uniform_(generator=generator)
         return tuple(output.clone() for output in self.again())
 
 
@@ -59,7 +59,7 @@ def _record(function: Function, inputs: tuple[Tensor, ...]) -> _Recording:
     device = held[0].device
     noise = CountedNoise(torch.Generator(device).manual_seed(0))
     function(held, noise)
-    numbers = torch.empty(noise.num_used, device=device)
+    numbers = torch.empty(noise.num_used, dtype=torch.float64, device=device)
 
     def again() -> Outputs:
         return function(held, DrawnNoise(numbers))

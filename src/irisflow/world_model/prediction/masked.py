@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from irisflow.errors import ConfigError
 from irisflow.linear import Linear
-from irisflow.randomness import Source, exponential_like, sample_categorical
+from irisflow.randomness import Source, sample_categorical, uniform
 from irisflow.world_model.backbones.base import Backbone, Memory
 from irisflow.world_model.embedding import Embedding
 from irisflow.world_model.prediction.base import Blocks, Pass, mean_cross_entropy
@@ -195,7 +195,8 @@ def _drawn(logits: Float[Tensor, "frames tokens vocab"], generator: Source | Non
 
 
 def _gumbel_like(values: Float[Tensor, "frames tokens"], generator: Source) -> Tensor:
-    return -exponential_like(values, generator).log()
+    uniform_numbers = uniform(values.shape, generator, device=values.device)
+    return -(-uniform_numbers.log()).log().to(values.dtype)
 
 
 def _least(values: Float[Tensor, "frames tokens"], count: int) -> Bool[Tensor, "frames tokens"]:
