@@ -1,5 +1,6 @@
 """Checks the shape annotations of the models while the tests run; makes workspaces that tests share."""
 
+import copy
 import os
 import re
 import time
@@ -8,16 +9,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from omegaconf import DictConfig
 from xdist.scheduler import LoadFileScheduling
 
 import workspace
+from irisflow import params
 
 # CI draws the same examples each time, so that only a change can break it; people's runs go on searching.
 settings.register_profile("irisflow", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("irisflow")
 install_import_hook(["irisflow.tokenizer", "irisflow.world_model", "irisflow.behaviour"], "beartype.beartype")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(
+        1
+    )  # workers are as many as there are cores, and threads that wait for others take a core
+
+
+@cache
+def _composed(compose: Any, folder: Path, overrides: tuple[str, ...]) -> DictConfig:
+    return compose(list(overrides))
+
+
+def _remember_compositions() -> None:
+    """Let tests that ask for the same configuration share it: composing takes .3 s, and is asked for 500 times."""
+    compose = params.settings_from
+    params.settings_from = lambda overrides: copy.deepcopy(
+        _composed(compose, params.PARAMS, tuple(overrides))
+    )
+
+
+_remember_compositions()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -74,13 +74,14 @@ def test_imagination_in_a_full_window_forgets_as_the_plain_one_does(agent: Agent
 
 
 def test_gradients_of_the_policy_equal_the_plain_ones(agent: Agent, batch: Batch) -> None:
+    """Of the same pictures: where two neighbours are nearly equal, pooling may send a gradient to either of them."""
     gradients = []
-    for rollout in both(agent, batch):
+    for rollout in both(plain.plain_agent(agent), batch):
         agent.zero_grad(set_to_none=True)
         actor_critic_loss(rollout, **LOSS).total.backward()
         gradients.append([parameter.grad.clone() for parameter in agent.actor_critic.parameters()])
     for fast, slow in zip(*gradients, strict=True):
-        assert_close(fast, slow, rtol=0, atol=1e-4)
+        assert_close(fast, slow, rtol=0, atol=1e-4 * slow.abs().max().item())
         assert fast.abs().max() > 0
 
 
