@@ -1,6 +1,7 @@
 """The values of composed configurations, kept between processes.
 
 Composing takes .3 s, and Snakemake reads the workflow again in each of its jobs: ten variants would cost every job 3 s.
+The stages of a run share its configuration so, too.
 What is kept belongs to the bytes of `params/`, of this package and to the versions of what composes: a change of any makes
 it anew. Only what passed every check is kept, so that a wrong configuration is refused each time.
 """
@@ -56,7 +57,7 @@ def planned_digest(stage: str, choice: Choice, game: str, seed: int) -> str:
 
 @cache
 def _choice_digest(stage: str, choice: Choice) -> str:
-    return params.digest_of_slice(stage, params.slice_of(stage, values(choice)))
+    return params.digest_of_slice(stage, params.stage_slice(stage, values(choice)))
 
 
 @cache

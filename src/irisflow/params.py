@@ -189,20 +189,19 @@ def _check_same_group(whole: DictConfig, group: str, name: Any) -> None:
         )
 
 
-def stage_settings(stage: str, whole: DictConfig) -> schema.Settings:
-    """Return a read-only configuration in which only the keys that the stage declares are filled in."""
+def stage_settings(stage: str, whole: DictConfig | Mapping[str, Any]) -> schema.Settings:
+    """Return a read-only configuration in which only the keys that the stage declares are filled in.
+
+    The whole one is checked already.
+    """
     sliced = OmegaConf.merge(OmegaConf.structured(schema.Settings), stage_slice(stage, whole))
     OmegaConf.set_readonly(sliced, True)
     return cast(schema.Settings, sliced)
 
 
-def stage_slice(stage: str, whole: DictConfig) -> dict[str, Any]:
-    """Return the part of a configuration that a stage reads, as plain data."""
-    return slice_of(stage, cast(dict[str, Any], OmegaConf.to_container(whole)))
-
-
-def slice_of(stage: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration, given as plain data, that a stage reads. The configuration stays as it is."""
+def stage_slice(stage: str, whole: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that a stage reads, as plain data. The configuration stays as it is."""
+    tree = cast(Mapping[str, Any], OmegaConf.to_container(whole) if isinstance(whole, DictConfig) else whole)
     wanted = [key for key in STAGE_KEYS[stage] if not key.startswith("~")]
     dropped = [key[1:] for key in STAGE_KEYS[stage] if key.startswith("~")]
     sliced: dict[str, Any] = {}

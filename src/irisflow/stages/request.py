@@ -56,7 +56,7 @@ class RunRequest:
     @cached_property
     def settings(self) -> schema.Settings:
         """The keys that this stage declares in `params.STAGE_KEYS`; reading another raises."""
-        return params.stage_settings(self.stage, params.compose(self.choice))
+        return params.stage_settings(self.stage, compositions.values(self.choice))
 
     def open_input(self, folder: Path, *, kind: str) -> Artefact:
         """Return an artefact that this stage reads.
