@@ -43,7 +43,8 @@ class Conv3x3(nn.Conv2d):
         return super().forward(F.interpolate(maps, scale_factor=2.0, mode="nearest"))
 
     def _convolved(self, maps: Map, *, added: NewMap | None = None, is_doubled: bool = False) -> NewMap:
-        made: NewMap = _Convolve.apply(maps, self.weight, self.bias, added, self._at_points, is_doubled)
+        given = (maps, self.weight, self.bias, added, self._at_points, is_doubled)
+        made: NewMap = _Convolve.apply(*given) if torch.is_grad_enabled() else _convolved(*given)
         return made
 
 
@@ -56,6 +57,18 @@ class _WeightsAtPoints:
     def of(self, weight: Weight, *, is_turned: bool = False) -> Tensor:
         """Return the weights at the points."""
         return self._kept[is_turned].of((weight,), partial(weights_at_points, weight, is_turned=is_turned))
+
+
+def _convolved(
+    maps: Map,
+    weight: Weight,
+    bias: Tensor | None,
+    added: NewMap | None,
+    at_points: _WeightsAtPoints,
+    is_doubled: bool,
+) -> NewMap:
+    weights = at_points.of(weight)
+    return convolve(maps, weights, bias, num_outputs=len(weight), added=added, is_doubled=is_doubled)
 
 
 class _Convolve(torch.autograd.Function):
@@ -71,8 +84,7 @@ class _Convolve(torch.autograd.Function):
     ) -> NewMap:
         ctx.save_for_backward(maps, weight)
         ctx.at_points, ctx.is_doubled = at_points, is_doubled
-        weights = at_points.of(weight)
-        return convolve(maps, weights, bias, num_outputs=len(weight), added=added, is_doubled=is_doubled)
+        return _convolved(maps, weight, bias, added, at_points, is_doubled)
 
     @staticmethod
     @once_differentiable

@@ -88,7 +88,10 @@ def sample_categorical(
     shares = (logits.float().softmax(dim=-1) * SHARES).long()
     ends = shares.cumsum(dim=-1)
     place = uniform(ends.shape[:-1], generator, device=logits.device) * ends[..., -1]
-    return (ends[..., :-1] <= place.long()[..., None]).sum(dim=-1)
+    found = torch.searchsorted(ends, place.long()[..., None], right=True)[..., 0]
+    return found.clamp(
+        max=logits.shape[-1] - 1
+    )  # beyond the last is what comes of logits that are not numbers
 
 
 def uniform(

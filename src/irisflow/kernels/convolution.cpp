@@ -4,6 +4,8 @@
 // polynomials, multiplied by their values at 0, +-3/4, +-3/2 and infinity: the points at which errors were least of those
 // tried, twice those of a direct sum. Weights at the points lie as (36, blocks of outputs, inputs, outputs of a block).
 
+#include <omp.h>
+
 #include <algorithm>
 
 #include "vectors.hpp"
@@ -13,6 +15,7 @@ using namespace irisflow;
 namespace {
 
 constexpr int64_t POINTS = 6, PAIRS = POINTS * POINTS, SIDE = 4, TILES_AT_ONCE = (32 + ROWS - 1) / ROWS * ROWS;
+constexpr int FEW = 4;  // tiles that are multiplied together where there are no ROWS of them
 constexpr int64_t TERMS_AT_ONCE = 16;  // a divisor of all numbers of channels
 constexpr float A = 0.75f, B = 1.5f, A2 = A * A, B2 = B * B, A3 = A2 * A, B3 = B2 * B;
 
@@ -179,13 +182,15 @@ void convolve(const float* maps, const float* weights, const float* bias, const 
               const Maps& in, const Maps& made, bool is_doubled) {
   constexpr int64_t block = Vectors * LANES;
   const Tiles tiles(made);
+  const int64_t threads = omp_get_max_threads(), share = (tiles.count + threads - 1) / threads;
+  const int64_t at_once = std::min(TILES_AT_ONCE, (share + FEW - 1) / FEW * FEW);  // so that every thread has some
 #pragma omp parallel
   {
     float* inputs = room<CONVOLVED>(PAIRS * (point_stride(in.channels) + point_stride(block)));
     float* products = inputs + PAIRS * point_stride(in.channels);
 #pragma omp for schedule(static)
-    for (int64_t first = 0; first < tiles.count; first += TILES_AT_ONCE) {
-      const int64_t count = std::min(TILES_AT_ONCE, tiles.count - first);
+    for (int64_t first = 0; first < tiles.count; first += at_once) {
+      const int64_t count = std::min(at_once, tiles.count - first);
       inputs_at_points(maps, in, is_doubled, tiles, first, count, inputs);
       for (int64_t channel = 0; channel < made.channels; channel += block) {
         for (int64_t pair = 0; pair < PAIRS; pair++) {
@@ -195,8 +200,8 @@ void convolve(const float* maps, const float* weights, const float* bias, const 
           int64_t tile = 0;
           for (; tile + ROWS <= count; tile += ROWS)
             multiply<ROWS, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
-          for (; tile + 4 <= count; tile += 4)
-            multiply<4, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
+          for (; tile + FEW <= count; tile += FEW)
+            multiply<FEW, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
           for (; tile < count; tile++)
             multiply<1, Vectors>(rows + tile * in.channels, in.channels, weight, target + tile * block);
         }

@@ -23,8 +23,23 @@ def normalised(
     maps: Map, weight: Tensor, bias: Tensor, *, num_groups: int, eps: float, has_silu: bool
 ) -> Map:
     """Return the normalised maps x weight + bias, or x sigmoid(x) of them."""
-    made: Map = _Normalise.apply(maps, weight, bias, num_groups, eps, has_silu)
+    given = (maps, weight, bias, num_groups, eps, has_silu)
+    if not torch.is_grad_enabled():
+        return _normalised(*given)[0]
+    made: Map = _Normalise.apply(*given)
     return made
+
+
+def _normalised(
+    maps: Map, weight: Tensor, bias: Tensor, num_groups: int, eps: float, has_silu: bool
+) -> tuple[Map, Tensor, Tensor]:
+    """Return the normalised maps, and of each image and channel the mean and the inverse deviation of its group."""
+    batch, channels, height, width = maps.shape
+    made, mean = torch.empty_like(maps, memory_format=torch.channels_last), torch.empty(batch, channels)
+    inverse_deviation = torch.empty_like(mean)
+    sizes = (batch, height * width, channels, channels // num_groups)
+    call("normalise", maps, weight, bias, made, mean, inverse_deviation, *sizes, eps, has_silu)
+    return made, mean, inverse_deviation
 
 
 class _Normalise(torch.autograd.Function):
@@ -32,14 +47,11 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, maps: Map, weight: Tensor, bias: Tensor, num_groups: int, eps: float, has_silu: bool
     ) -> Map:
+        made, mean, inverse_deviation = _normalised(maps, weight, bias, num_groups, eps, has_silu)
         batch, channels, height, width = maps.shape
-        made, mean = torch.empty_like(maps, memory_format=torch.channels_last), torch.empty(batch, channels)
-        inverse_deviation = torch.empty_like(mean)
         ctx.sizes = (batch, height * width, channels, channels // num_groups)
         ctx.has_silu = has_silu
-        given = (maps, weight, bias)
-        call("normalise", *given, made, mean, inverse_deviation, *ctx.sizes, eps, has_silu)
-        ctx.save_for_backward(*given, mean, inverse_deviation)
+        ctx.save_for_backward(maps, weight, bias, mean, inverse_deviation)
         return made
 
     @staticmethod
