@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from irisflow.kernels.sampling import can_draw, drawn
+
 SHARES = 2**40  # a probability is divided into: a float32's digits, and classes of 1e-12
 
 
@@ -85,9 +87,12 @@ def sample_categorical(
     """
     if greedy:
         return logits.argmax(dim=-1)
+    numbers = uniform(logits.shape[:-1], generator, device=logits.device)
+    if can_draw(logits):
+        return drawn(logits, numbers, shares=SHARES)
     shares = (logits.float().softmax(dim=-1) * SHARES).long()
     ends = shares.cumsum(dim=-1)
-    place = uniform(ends.shape[:-1], generator, device=logits.device) * ends[..., -1]
+    place = numbers * ends[..., -1]
     found = torch.searchsorted(ends, place.long()[..., None], right=True)[..., 0]
     return found.clamp(
         max=logits.shape[-1] - 1

@@ -1,11 +1,22 @@
 """One uniform number decides each row's class, as often as its probability says."""
 
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
 import pytest
 import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from irisflow.plainly import as_torch_does
 from irisflow.randomness import CountedNoise, DrawnNoise, Source, sample_categorical
+
+
+@pytest.fixture(params=[nullcontext, as_torch_does], ids=["kernel", "torch"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The kernel's, and torch's."""
+    with request.param():
+        yield
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -16,12 +27,14 @@ def numbers(count: int) -> Tensor:
     return torch.rand(count, dtype=torch.float64, generator=generator())
 
 
-@pytest.mark.parametrize("source", [generator(1), DrawnNoise(numbers(200_000))])
+@pytest.mark.parametrize("source", [generator, lambda: DrawnNoise(numbers(100_000))])
 @pytest.mark.parametrize("num_classes", [2, 512])
-def test_classes_come_as_often_as_their_probabilities_say(num_classes: int, source: Source) -> None:
+def test_classes_come_as_often_as_their_probabilities_say(
+    num_classes: int, source: Callable[[], Source]
+) -> None:
     logits = 0.5 * torch.randn(num_classes, generator=generator())
     num_rows = 100_000
-    found = sample_categorical(logits.expand(num_rows, num_classes), generator=source)
+    found = sample_categorical(logits.expand(num_rows, num_classes), generator=source())
     expected = num_rows * logits.double().softmax(-1)
     counts = torch.bincount(found, minlength=num_classes)
     statistic = ((counts - expected) ** 2 / expected).sum().item()
@@ -64,3 +77,12 @@ def test_logits_that_are_no_numbers_give_some_class() -> None:
     """What is not finite is found and told elsewhere; an index out of range would hide it."""
     found = sample_categorical(torch.full((8, 4), torch.nan), generator=generator())
     assert ((found >= 0) & (found < 4)).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (5, 3), (64, 512), (40, 3, 301)])
+def test_kernel_and_torch_draw_the_same(shape: tuple[int, ...]) -> None:
+    logits = 3 * torch.randn(shape, generator=generator(2))
+    found = sample_categorical(logits, generator=generator())
+    with as_torch_does():
+        expected = sample_categorical(logits, generator=generator())
+    assert torch.equal(found, expected)
