@@ -89,12 +89,13 @@ def serve(address: str) -> None:
 
 
 def compose_once() -> None:
-    """Compose a configuration and hash the code, so that not every fork reads the same files again."""
+    """Compose a configuration, hash the code and load the kernels, so that not every fork does the same again."""
     params, compositions = import_module("irisflow.params"), import_module("irisflow.compositions")
     choice = params.Choice("smoke", variant="iris")
     for stage in params.STAGE_KEYS:
         compositions.planned_digest(stage, choice, "Catch", 0)
     params.compose(choice)
+    import_module("irisflow.kernels.build").library()
 
 
 def answer(caller: socket.socket) -> None:
