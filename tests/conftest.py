@@ -4,6 +4,7 @@ import copy
 import os
 import re
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,23 @@ settings.load_profile("irisflow")
 install_import_hook(["irisflow.tokenizer", "irisflow.world_model", "irisflow.behaviour"], "beartype.beartype")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(
-        1
-    )  # workers are as many as there are cores, and threads that wait for others take a core
+    torch.set_num_threads(1)  # a worker is a core's: a second thread would only take the other one
 
 
-@cache
-def _composed(compose: Any, folder: Path, overrides: tuple[str, ...]) -> DictConfig:
-    return compose(list(overrides))
+def _remembering(compose: Callable[[list[str]], DictConfig]) -> Callable[[list[str]], DictConfig]:
+    """Return a function that composes the same configuration once: that takes .3 s, and tests ask for 500."""
+    kept: dict[tuple[object, ...], DictConfig] = {}
+
+    def settings_from(overrides: list[str]) -> DictConfig:
+        key = (params.PARAMS, *overrides)
+        if key not in kept:
+            kept[key] = compose(overrides)
+        return copy.deepcopy(kept[key])
+
+    return settings_from
 
 
-def _remember_compositions() -> None:
-    """Let tests that ask for the same configuration share it: composing takes .3 s, and is asked for 500 times."""
-    compose = params.settings_from
-    params.settings_from = lambda overrides: copy.deepcopy(
-        _composed(compose, params.PARAMS, tuple(overrides))
-    )
-
-
-_remember_compositions()
+params.settings_from = _remembering(params.settings_from)
 
 
 def pytest_configure(config: pytest.Config) -> None:

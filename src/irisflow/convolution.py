@@ -44,7 +44,7 @@ class Conv3x3(nn.Conv2d):
 
     def _convolved(self, maps: Map, *, added: NewMap | None = None, is_doubled: bool = False) -> NewMap:
         given = (maps, self.weight, self.bias, added, self._at_points, is_doubled)
-        made: NewMap = _Convolve.apply(*given) if torch.is_grad_enabled() else _convolved(*given)
+        made: NewMap = _Convolve.apply(*given) if torch.is_grad_enabled() else _forward(*given)
         return made
 
 
@@ -59,7 +59,7 @@ class _WeightsAtPoints:
         return self._kept[is_turned].of((weight,), partial(weights_at_points, weight, is_turned=is_turned))
 
 
-def _convolved(
+def _forward(
     maps: Map,
     weight: Weight,
     bias: Tensor | None,
@@ -84,7 +84,7 @@ class _Convolve(torch.autograd.Function):
     ) -> NewMap:
         ctx.save_for_backward(maps, weight)
         ctx.at_points, ctx.is_doubled = at_points, is_doubled
-        return _convolved(maps, weight, bias, added, at_points, is_doubled)
+        return _forward(maps, weight, bias, added, at_points, is_doubled)
 
     @staticmethod
     @once_differentiable

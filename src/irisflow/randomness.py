@@ -94,9 +94,7 @@ def sample_categorical(
     ends = shares.cumsum(dim=-1)
     place = numbers * ends[..., -1]
     found = torch.searchsorted(ends, place.long()[..., None], right=True)[..., 0]
-    return found.clamp(
-        max=logits.shape[-1] - 1
-    )  # beyond the last is what comes of logits that are not numbers
+    return found.clamp(max=logits.shape[-1] - 1)  # logits that are not numbers would lead beyond it
 
 
 def uniform(
