@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -50,20 +50,11 @@ class _Drop(torch.autograd.Function):
         return (gradient * kept).mul_(ctx.scale), None
 
 
-def random_bits(number: int) -> Int32[Tensor, " number"]:
-    """Return 32 random bits each; with probability p they are below `least_kept(p)`."""
-    bits = torch.empty((number + 1) // 2, dtype=torch.int64).random_(-(2**63), None)
-    return bits.view(torch.int32)[:number]
-
-
-def least_kept(p: float) -> int:
-    """Return the least of the 32-bit integers that are not dropped with probability p, which is rounded to 2^-32."""
-    return round(p * STEPS) - STEPS // 2
-
-
 def _kept(values: Values, p: float) -> Bool[Tensor, "*shape"]:
-    """Return a mask in the layout of values that is false with probability p."""
-    kept = random_bits(values.numel()) >= least_kept(p)
+    """Return a mask in the layout of values that is false with probability p, rounded to 2^-32."""
+    number = values.numel()
+    bits = torch.empty((number + 1) // 2, dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int32)[:number] >= round(p * STEPS) - STEPS // 2
     if values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last):
         return kept.as_strided(values.shape, values.stride())  # arithmetic on two layouts is slow
     return kept.view(values.shape)

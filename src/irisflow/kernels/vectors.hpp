@@ -56,7 +56,7 @@ inline void add_products(const float* rows, int64_t stride, const float* weights
   }
 }
 
-enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES, DRAWN, WEIGHED };
+enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES, DRAWN };
 
 // Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each use.
 template <Use>

@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from irisflow.dropout import dropout, least_kept, random_bits
-from irisflow.kernels.attention import can_weigh, dropped_weights
+from irisflow.dropout import dropout
 from irisflow.plainly import is_plain
 
 
@@ -29,11 +28,6 @@ def attention(
             query, keys, values, attn_mask=mask, is_causal=is_causal, dropout_p=pdrop
         )
     scores = (query * query.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-    if mask is None and pdrop < 1 and can_weigh(scores):
-        bits, scale = random_bits(scores.numel()).view(scores.shape), 1 / (1 - pdrop)
-        return (
-            dropped_weights(scores, bits, least=least_kept(pdrop), scale=scale, is_causal=is_causal) @ values
-        )
     if is_causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
