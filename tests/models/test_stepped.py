@@ -14,6 +14,8 @@ from irisflow.plainly import as_torch_does
 from irisflow.world_model import stepped
 from irisflow.world_model.backbones import gpt
 from irisflow.world_model.backbones.gpt import GPT, KeysValues
+from irisflow.world_model.embedding import Embedding
+from irisflow.world_model.prediction.autoregressive import Autoregressive
 
 PER_BLOCK, WINDOW = 5, 60
 needs_kernels = pytest.mark.skipif(library() is None, reason="no C++ compiler")
@@ -207,3 +209,58 @@ def test_without_kernels_torch_does_it(monkeypatch: pytest.MonkeyPatch, passes: 
     ours = torch.cat(steps(model, embeddings, [4, 1, 1]), dim=1)
     assert passes == []
     assert_close(ours, model(embeddings)[0], rtol=0, atol=1e-5)
+
+
+VOCAB, NUM_TOKENS = 16, PER_BLOCK - 1
+
+
+def frame_of(
+    model: GPT, batch: int, *, seed: int = 0, greedy: bool = False
+) -> tuple[Tensor, KeysValues, Tensor, Tensor]:
+    """Return a drawn frame's tokens, the memory behind it, the generator's state and the outputs of one more pass."""
+    torch.manual_seed(1)
+    prediction, embedding = (
+        Autoregressive(32, VOCAB, NUM_TOKENS).eval(),
+        Embedding(VOCAB, 3, 32),
+    )
+    prediction.head[2].weight.mul_(100)
+    outputs, memory = model(torch.randn(batch, 7, 32))
+    draws = torch.Generator().manual_seed(seed)
+    _, memory = model(torch.randn(batch, 1, 32), memory)
+    tokens, behind = prediction.sample(
+        outputs[:, -1], memory, backbone=model, embedding=embedding, generator=draws, greedy=greedy
+    )
+    assert isinstance(behind, KeysValues)
+    length = behind.length
+    more, _ = model(embedding.frame_tokens(tokens[:, -1:]), behind)
+    assert length == 8 + NUM_TOKENS - 1
+    return tokens, behind, draws.get_state(), more
+
+
+@needs_kernels
+@pytest.mark.parametrize("batch", [1, 8, 70])
+def test_a_frame_in_one_call_is_the_frame_of_token_after_token(batch: int, passes: list[int]) -> None:
+    model = build()
+    tokens, memory, state, more = frame_of(model, batch)
+    assert passes == [7, 8 + NUM_TOKENS - 1], (
+        "no pass of a token by itself but that before and the one behind"
+    )
+    with as_torch_does():
+        expected, plain_memory, plain_state, plain_more = frame_of(model, batch)
+    assert torch.equal(tokens, expected) and torch.equal(state, plain_state)
+    assert len(tokens.unique()) > 2
+    assert_close(more, plain_more, rtol=0, atol=1e-5)
+    for layer, plain in zip(memory.layers, plain_memory.layers, strict=True):
+        assert_close(layer[..., : memory.length, :], plain[..., : memory.length, :], rtol=0, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("batch", "greedy"), [(8, True), (stepped.MOST_ROWS + 1, False)])
+def test_frames_that_the_call_is_not_for_are_made_token_after_token(
+    batch: int, greedy: bool, passes: list[int]
+) -> None:
+    model = build()
+    tokens, *_ = frame_of(model, batch, greedy=greedy)
+    assert len(passes) == (NUM_TOKENS + 1 if greedy else 0)
+    with as_torch_does():
+        assert torch.equal(tokens, frame_of(model, batch, greedy=greedy)[0])

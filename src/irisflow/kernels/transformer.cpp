@@ -394,3 +394,26 @@ extern "C" void transformer_pass(const float* embeddings, const float* positions
       normalise(x + row * width, 1, width, own, epsilon, width, made + row * width);
   }
 }
+
+// In sampling.cpp.
+extern "C" void draw_classes(const float* logits, const double* numbers, int64_t* made, int64_t rows, int64_t classes,
+                             double whole);
+
+// made (tokens, batch) = a frame's tokens, drawn one after another by numbers (tokens, batch): the first from `output`
+// (batch, width), each other one from the output at the one before, whose embedding lies in table (classes, width). `head`
+// is a perceptron's weights. The last token is not passed through.
+extern "C" void transformer_frame(const float* output, const float* head, const float* table, const double* numbers,
+                                  int64_t* made, const float* positions, const float* weights, float* const* caches,
+                                  const uint8_t* visible, int64_t tokens, int64_t classes, int64_t batch, int64_t start,
+                                  int64_t window, int64_t layers, int64_t heads, int64_t width, int64_t threads,
+                                  double whole, double epsilon) {
+  std::vector<float> outputs(output, output + batch * width), embedded(batch * width), logits(batch * classes);
+  for (int64_t token = 0; token < tokens; token++, made += batch, numbers += batch) {
+    perceptron_pass(outputs.data(), head, logits.data(), batch, width, classes, threads);
+    draw_classes(logits.data(), numbers, made, batch, classes, whole);
+    if (token + 1 == tokens) break;
+    for (int64_t row = 0; row < batch; row++) std::copy_n(table + made[row] * width, width, &embedded[row * width]);
+    transformer_pass(embedded.data(), positions, weights, caches, visible, outputs.data(), batch, 1, start + token, window,
+                     layers, heads, width, threads, epsilon);
+  }
+}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from irisflow.kernels.use import CHANNELS, call, can_use
@@ -51,6 +51,44 @@ def token_pass(
     sizes = (batch, length, start, window, len(caches), num_heads, width, torch.get_num_threads())
     call("transformer_pass", embeddings, positions, weights, caches, visible, made, *sizes, epsilon)
     return made
+
+
+def drawn_frame(
+    output: Float[Tensor, "batch embed"],
+    head: Packed,
+    table: Float[Tensor, "classes embed"],
+    numbers: Float[Tensor, "tokens batch"],
+    positions: Float[Tensor, "window embed"],
+    weights: Packed,
+    caches: Sequence[Float[Tensor, "2 batch heads window head_width"]],
+    visible: Bool[Tensor, "window window"],
+    *,
+    start: int,
+    shares: int,
+    epsilon: float,
+) -> Int64[Tensor, "batch tokens"]:
+    """Return a frame's tokens, drawn one after another by float64 numbers: `perceptron_pass`, a class, `token_pass`.
+
+    The first is drawn from an output, behind which `start` tokens lie in the caches. The last one is not passed through.
+    """
+    num_tokens, batch = numbers.shape
+    num_classes, width = table.shape
+    num_heads, window = caches[0].shape[2:4]
+    made = torch.empty(num_tokens, batch, dtype=torch.long)
+    given = (
+        output.contiguous(),
+        head,
+        table,
+        numbers.contiguous(),
+        made,
+        positions,
+        weights,
+        caches,
+        visible,
+    )
+    sizes = (num_tokens, num_classes, batch, start, window, len(caches), num_heads, width)
+    call("transformer_frame", *given, *sizes, torch.get_num_threads(), float(shares), epsilon)
+    return made.t().contiguous()
 
 
 def can_classify(rows: Tensor, weight: Tensor) -> bool:

@@ -20,20 +20,27 @@ class Head(nn.Sequential):
 
     def __init__(self, embed_dim: int, num_classes: int) -> None:
         super().__init__(Linear(embed_dim, embed_dim), nn.ReLU(), Linear(embed_dim, num_classes))
+        self.num_classes = num_classes
         self._packed = Kept()
 
     def forward(self, outputs: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch classes"]:
         """Return the logits."""
+        weights = self.packed_for(outputs)
+        if weights is not None:
+            return perceptron_pass(outputs, weights, self.num_classes)
+        logits: Tensor = super().forward(outputs)  # type: ignore[no-untyped-call]
+        return logits
+
+    def packed_for(self, outputs: Float[Tensor, "*batch embed"]) -> Tensor | None:
+        """Return the weights in the kernel's order, or None where torch must read these outputs."""
         first, _, last = self
         assert isinstance(first, Linear)
         assert isinstance(last, Linear)
         is_few = outputs.dim() == 2 and 0 < len(outputs) <= MOST_ROWS and not torch.is_grad_enabled()
-        if is_few and can_classify(outputs, last.weight):
-            parameters = [first.weight, first.bias, last.weight, last.bias]
-            weights = self._packed.of(parameters, partial(packed_perceptron, parameters))
-            return perceptron_pass(outputs, weights, last.out_features)
-        logits: Tensor = super().forward(outputs)  # type: ignore[no-untyped-call]
-        return logits
+        if not (is_few and can_classify(outputs, last.weight)):
+            return None
+        parameters = [first.weight, first.bias, last.weight, last.bias]
+        return self._packed.of(parameters, partial(packed_perceptron, parameters))
 
 
 def cross_entropy(

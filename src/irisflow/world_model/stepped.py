@@ -5,11 +5,13 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from irisflow.kernels.kept import Kept
-from irisflow.kernels.transformer import can_pass, packed, token_pass
+from irisflow.kernels.transformer import can_pass, drawn_frame, packed, token_pass
+from irisflow.randomness import SHARES, Source, uniform
+from irisflow.world_model.heads import Head
 
 MOST_ROWS = 1024  # tokens of all rollouts together; with more of them oneDNN multiplies as fast
 
@@ -45,16 +47,54 @@ class Stepped:
 
         `weights` are those returned by the pass before, if the kernel did that: a cache belongs to the weights that made it.
         """
-        batch, length, width = embeddings.shape
-        positions, num_heads = gpt.positions.weight, caches[0].shape[2]
-        is_few = 0 < batch * length <= MOST_ROWS and not (torch.is_grad_enabled() or gpt.training)
-        if not (is_few and can_pass(embeddings, positions, num_heads) and caches[0].is_contiguous()):
+        if not self._can(gpt, embeddings, caches):
             return None
-        if weights is None:
-            parameters = [*gpt.blocks.parameters(), *gpt.norm.parameters()]
-            weights = self._weights.of(parameters, partial(packed, parameters, width))
-        epsilon = gpt.norm.eps
+        weights = self._packed(gpt) if weights is None else weights
+        positions, epsilon = gpt.positions.weight, gpt.norm.eps
         outputs = token_pass(
             embeddings, positions, weights, caches, gpt.visible, start=start, epsilon=epsilon
         )
         return outputs, weights
+
+    def frame(
+        self,
+        gpt: Steppable,
+        output: Float[Tensor, "batch embed"],
+        caches: Sequence[Tensor],
+        start: int,
+        weights: Tensor | None,
+        *,
+        num_tokens: int,
+        head: Head,
+        table: Float[Tensor, "vocab embed"],
+        source: Source,
+    ) -> tuple[Int64[Tensor, "batch tokens"], Tensor] | None:
+        """Return a frame's tokens, each drawn from the output at the one before, and the weights used, as a pass does."""
+        read = head.packed_for(output)
+        if read is None or not (self._can(gpt, output[:, None], caches) and table.is_contiguous()):
+            return None
+        weights = self._packed(gpt) if weights is None else weights
+        numbers = uniform((num_tokens, len(output)), source)
+        tokens = drawn_frame(
+            output,
+            read,
+            table,
+            numbers,
+            gpt.positions.weight,
+            weights,
+            caches,
+            gpt.visible,
+            start=start,
+            shares=SHARES,
+            epsilon=gpt.norm.eps,
+        )
+        return tokens, weights
+
+    def _can(self, gpt: Steppable, embeddings: Tokens, caches: Sequence[Tensor]) -> bool:
+        is_few = 0 < embeddings.shape[0] * embeddings.shape[1] <= MOST_ROWS
+        is_asked = is_few and not (torch.is_grad_enabled() or gpt.training) and caches[0].is_contiguous()
+        return is_asked and can_pass(embeddings, gpt.positions.weight, caches[0].shape[2])
+
+    def _packed(self, gpt: Steppable) -> Tensor:
+        parameters = [*gpt.blocks.parameters(), *gpt.norm.parameters()]
+        return self._weights.of(parameters, partial(packed, parameters, gpt.positions.weight.shape[1]))

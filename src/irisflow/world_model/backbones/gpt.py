@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.linear import Linear
+from irisflow.randomness import Source
 from irisflow.world_model.attention import attention
 from irisflow.world_model.backbones._settings import check_heads, check_room
 from irisflow.world_model.backbones.base import (
@@ -20,6 +21,7 @@ from irisflow.world_model.backbones.base import (
     branched_positions,
     split_branches,
 )
+from irisflow.world_model.heads import Head
 from irisflow.world_model.stepped import Stepped
 from irisflow.world_model.weights import initialise
 
@@ -178,6 +180,36 @@ class GPT(nn.Module):
             return self._through_blocks(embeddings, caches, start)
         outputs, weights = made
         return outputs, KeysValues(caches, stop, weights)
+
+    def drawn_frame(
+        self,
+        output: Float[Tensor, "batch embed"],
+        memory: KeysValues,
+        *,
+        num_tokens: int,
+        head: Head,
+        table: Float[Tensor, "vocab embed"],
+        source: Source,
+    ) -> tuple[Int64[Tensor, "batch tokens"], KeysValues] | None:
+        """Return a frame's tokens and the memory of all but the last, or None where there is no kernel that draws them.
+
+        The first is drawn by a head from an output, each other one from the output at the embedding of the one before.
+        """
+        stop = memory.length + num_tokens - 1
+        check_room(stop, self.window)
+        caches = self._writable(memory)
+        made = self._stepped.frame(
+            self,
+            output,
+            caches,
+            memory.length,
+            memory.weights,
+            num_tokens=num_tokens,
+            head=head,
+            table=table,
+            source=source,
+        )
+        return None if made is None else (made[0], KeysValues(caches, stop, made[1]))
 
     def branch(
         self, embeddings: Sequence, queries: Float[Tensor, "queries embed"], *, every: int

@@ -1,6 +1,7 @@
 """A frame one token at a time, each given the ones before it. IRIS, section 2.2."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -12,6 +13,24 @@ from irisflow.world_model.embedding import Embedding
 from irisflow.world_model.heads import IGNORED, Head, cross_entropy
 from irisflow.world_model.prediction.base import Blocks, Pass
 from irisflow.world_model.weights import initialise
+
+
+@runtime_checkable
+class DrawsFrames(Protocol):
+    """A backbone that may draw all tokens of a frame in one call; it returns None where it does not."""
+
+    def drawn_frame(
+        self,
+        output: Float[Tensor, "batch embed"],
+        memory: Any,
+        *,
+        num_tokens: int,
+        head: Head,
+        table: Float[Tensor, "vocab embed"],
+        source: Source,
+    ) -> tuple[Int64[Tensor, "batch tokens"], Memory] | None:
+        """Return the tokens and the memory of all but the last."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,17 @@ class Autoregressive(nn.Module):
         greedy: bool = False,
     ) -> tuple[Int64[Tensor, "batch tokens"], Memory]:
         """Return the next frame after K - 1 passes, and a memory of all but its last token."""
+        if isinstance(backbone, DrawsFrames) and not greedy:
+            made = backbone.drawn_frame(
+                output,
+                memory,
+                num_tokens=self.tokens_per_frame,
+                head=self.head,
+                table=embedding.frame_tokens.weight,
+                source=generator,
+            )
+            if made is not None:
+                return made
         tokens = [sample_categorical(self.head(output), generator=generator, greedy=greedy)]
         while len(tokens) < self.tokens_per_frame:
             outputs, memory = backbone(embedding.frame_tokens(tokens[-1])[:, None], memory)
