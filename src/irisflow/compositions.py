@@ -3,7 +3,8 @@
 Composing takes .3 s, and Snakemake reads the workflow again in each of its jobs: ten variants would cost every job 3 s.
 The stages of a run share its configuration so, too.
 What is kept belongs to the bytes of `params/`, of this package and to the versions of what composes: a change of any makes
-it anew. Only what passed every check is kept, so that a wrong configuration is refused each time.
+it anew, and so does damage, which the sha256 in a file's first line tells. Only what passed every check is kept, so that a
+wrong configuration is refused each time.
 """
 
 import hashlib
@@ -43,8 +44,10 @@ def as_written(choice: Choice) -> Mapping[str, Any]:
 def _kept(choice: Choice, kind: str, compose: Callable[[], Any]) -> Mapping[str, Any]:
     """Return what was kept of a choice, or compose and keep it."""
     file = KEPT / _state() / f"{_sha256(f'{kind} {choice!r}'.encode())}.json"
-    with suppress(OSError, ValueError):
-        return cast(dict[str, Any], json.loads(file.read_bytes()))
+    with suppress(OSError):
+        digest, _, text = file.read_bytes().partition(b"\n")
+        if digest.decode(errors="replace") == _sha256(text):
+            return cast(dict[str, Any], json.loads(text))
     composed = cast(dict[str, Any], compose())
     _keep(file, composed)
     return composed
@@ -74,14 +77,14 @@ def _state() -> str:
 
 def _keep(file: Path, composed: Mapping[str, Any]) -> None:
     """Write a composition, and forget those of another state. What cannot be written is composed again the next time."""
-    text = json.dumps(composed)
+    text = json.dumps(composed).encode()
     if json.loads(text) != composed:
         return
     with suppress(OSError):
         if not file.parent.exists():
             shutil.rmtree(KEPT, ignore_errors=True)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, text.encode())
+        write_atomically(file, _sha256(text).encode() + b"\n" + text)
 
 
 def _sha256(content: bytes) -> str:

@@ -43,8 +43,14 @@ class Conv3x3(nn.Conv2d):
         return super().forward(F.interpolate(maps, scale_factor=2.0, mode="nearest"))
 
     def _convolved(self, maps: Map, *, added: NewMap | None = None, is_doubled: bool = False) -> NewMap:
-        given = (maps, self.weight, self.bias, added, self._at_points, is_doubled)
-        made: NewMap = _Convolve.apply(*given) if torch.is_grad_enabled() else _forward(*given)
+        weights, num_outputs = self._at_points.of(self.weight), self.out_channels
+        if not torch.is_grad_enabled():
+            return convolve(
+                maps, weights, self.bias, num_outputs=num_outputs, added=added, is_doubled=is_doubled
+            )
+        made: NewMap = _Convolve.apply(
+            maps, self.weight, self.bias, added, weights, self._at_points, is_doubled
+        )
         return made
 
 
@@ -59,18 +65,6 @@ class _WeightsAtPoints:
         return self._kept[is_turned].of((weight,), partial(weights_at_points, weight, is_turned=is_turned))
 
 
-def _forward(
-    maps: Map,
-    weight: Weight,
-    bias: Tensor | None,
-    added: NewMap | None,
-    at_points: _WeightsAtPoints,
-    is_doubled: bool,
-) -> NewMap:
-    weights = at_points.of(weight)
-    return convolve(maps, weights, bias, num_outputs=len(weight), added=added, is_doubled=is_doubled)
-
-
 class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -79,12 +73,13 @@ class _Convolve(torch.autograd.Function):
         weight: Weight,
         bias: Tensor | None,
         added: NewMap | None,
+        weights: Tensor,
         at_points: _WeightsAtPoints,
         is_doubled: bool,
     ) -> NewMap:
         ctx.save_for_backward(maps, weight)
         ctx.at_points, ctx.is_doubled = at_points, is_doubled
-        return _forward(maps, weight, bias, added, at_points, is_doubled)
+        return convolve(maps, weights, bias, num_outputs=len(weight), added=added, is_doubled=is_doubled)
 
     @staticmethod
     @once_differentiable
@@ -101,7 +96,7 @@ class _Convolve(torch.autograd.Function):
         if wants_weight:
             of_weight = _weight_gradient(maps, weight, gradient, is_doubled=ctx.is_doubled)
         of_bias = gradient.sum(dim=(0, 2, 3)) if wants_bias else None
-        return of_maps, of_weight, of_bias, gradient if wants_added else None, None, None
+        return of_maps, of_weight, of_bias, gradient if wants_added else None, None, None, None
 
 
 def _weight_gradient(maps: Map, weight: Weight, gradient: NewMap, *, is_doubled: bool) -> Weight:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,9 +241,16 @@ def test_a_composition_is_kept_between_processes_until_what_it_stands_on_changes
     assert probe(tmp_path) == (first, False)
     changed, was_composed = probe(tmp_path, "training.actor_critic.gamma=0.5")
     assert was_composed and changed != first
-    for file in (tmp_path / ".cache/compositions").rglob("*.json"):
-        file.write_bytes(file.read_bytes()[:-9])  # torn: composed again
-    assert probe(tmp_path) == (first, True)
+    damages: tuple[Callable[[bytes], bytes], ...] = (
+        lambda content: content[:-9],
+        lambda content: content.replace(b"0.995", b"0.895"),
+        lambda _: b"[]",
+    )
+    for damaged in damages:
+        for file in (tmp_path / ".cache/compositions").rglob("*.json"):
+            file.write_bytes(damaged(file.read_bytes()))
+        assert probe(tmp_path) == (first, True), "composed again"
+        assert probe(tmp_path) == (first, False)
     workspace.edit(tmp_path / "params/scale/smoke.yaml", r"note: .*", "note: another")
     again, was_composed = probe(tmp_path)
     assert was_composed and again["scale"]["note"] == "another"  # type: ignore[index]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from irisflow import schema
 from irisflow.initialization.reference_names import from_reference, to_reference
+from irisflow.plainly import is_plain
 from irisflow.tokenizer.tokenizer import Tokenizer, build_tokenizer
 
 
@@ -114,5 +115,6 @@ def assert_losses_near(actual: Tensor, expected: Tensor) -> None:
 def _check_gradients(tokenizer: Tokenizer, fixture: Fixture) -> None:
     gradients = {name: p.grad for name, p in tokenizer.named_parameters() if p.grad is not None}
     norms = gradient_norms(to_reference("tokenizer", gradients))
-    assert_gradient_norms(norms, fixture.take_group("gradient_norm/"))
+    tolerance = TOLERANCE if is_plain() else LOOSE  # kernels of convolutions sum in an order of their own
+    assert_gradient_norms(norms, fixture.take_group("gradient_norm/"), tolerance)
     assert_near(global_norm(norms.values()), fixture.take("global_gradient_norm"), "global gradient norm")

@@ -10,8 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from irisflow.plainly import is_plain
-
 FOLDER = Path(os.environ.get("IRISFLOW_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 TOLERANCE, LOOSE = 1e-5, 1e-4  # of the largest magnitude; loose for reconstructions and losses of updates
 LEARNING_RATE, WEIGHT_DECAY, MAX_NORM = 1e-4, 0.01, 10.0
@@ -72,14 +70,14 @@ def global_norm(norms: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(norms)).norm()
 
 
-def assert_gradient_norms(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_gradient_norms(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = TOLERANCE
+) -> None:
     """A norm below 1e-7 of the whole is rounding noise of an exact zero: only that is compared.
 
-    (A bias right before a normalisation, or added to every key, has no gradient.) Compiled kernels sum in an
-    order of their own: their norms are compared loosely.
+    (A bias right before a normalisation, or added to every key, has no gradient.)
     """
     assert actual.keys() == expected.keys(), sorted(actual.keys() ^ expected.keys())
-    tolerance = TOLERANCE if is_plain() else LOOSE
     noise = 1e-7 * global_norm(expected.values())
     for name, norm in expected.items():
         difference = (actual[name].double() - norm.double()).abs()

@@ -70,14 +70,14 @@ class Stepped:
         source: Source,
     ) -> tuple[Int64[Tensor, "batch tokens"], Tensor] | None:
         """Return a frame's tokens, each drawn from the output at the one before, and the weights used, as a pass does."""
-        read = head.packed_for(output)
-        if read is None or not (self._can(gpt, output[:, None], caches) and table.is_contiguous()):
+        head_weights = head.packed_for(output)
+        if head_weights is None or not (self._can(gpt, output[:, None], caches) and table.is_contiguous()):
             return None
         weights = self._packed(gpt) if weights is None else weights
         numbers = uniform((num_tokens, len(output)), source)
         tokens = drawn_frame(
             output,
-            read,
+            head_weights,
             table,
             numbers,
             gpt.positions.weight,
