@@ -1,7 +1,7 @@
-"""Dropout whose masks are drawn on a CPU three times as fast as torch's: by comparing random integers.
+"""Dropout whose masks are drawn on a CPU faster than torch's: by a kernel, or else by comparing random integers.
 
 torch draws each member of a mask as a Bernoulli number by itself, which took a quarter of a world-model update
-(benchmarks/README.md). Here 64 random bits of torch's generator decide on two members.
+(benchmarks/README.md). Where there is no kernel, 64 random bits of torch's generator decide on two members.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from irisflow.kernels.dropout import can_drop, dropped
 from irisflow.plainly import is_plain
 
 Values = Float[Tensor, "*shape"]
@@ -31,8 +32,10 @@ def dropout(values: Values, p: float) -> Values:
     is_own = values.is_cpu and 0 < p < 1 and not is_plain() and not torch.compiler.is_compiling()
     if not is_own:
         return F.dropout(values, p) if p else values
-    dropped: Tensor = _Drop.apply(values, p)
-    return dropped
+    if can_drop(values):
+        return dropped(values, p)
+    made: Values = _Drop.apply(values, p)
+    return made
 
 
 class _Drop(torch.autograd.Function):

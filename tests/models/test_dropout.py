@@ -12,25 +12,30 @@ from irisflow.plainly import as_torch_does
 from irisflow.world_model.attention import attention
 
 NUMBER = 1_000_000
+KINDS = pytest.mark.parametrize("kind", [torch.float32, torch.float64])  # by the kernel, and without it
 SHAPE = (2, 3, 17, 8)  # batch, heads, tokens, width
 
 
+@KINDS
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
-def test_each_member_is_dropped_with_its_probability_and_the_rest_grows(p: float) -> None:
+def test_each_member_is_dropped_with_its_probability_and_the_rest_grows(p: float, kind: torch.dtype) -> None:
     torch.manual_seed(0)
-    values = torch.full((NUMBER + 1,), 3.0)  # an odd number: two members share 64 bits
+    values = torch.full((NUMBER + 1,), 3.0, dtype=kind)  # an odd number: two members share 64 bits
     found = dropout(values, p)
-    assert_close(found[found != 0].unique(), torch.tensor([3.0 / (1 - p)]))
+    assert_close(found[found != 0].unique(), torch.tensor([3.0 / (1 - p)], dtype=kind))
     num_dropped = int((found == 0).sum())
     assert binom.cdf(num_dropped, NUMBER + 1, p) > 1e-6
     assert binom.sf(num_dropped, NUMBER + 1, p) > 1e-6
 
 
-def test_members_are_dropped_independently_of_their_neighbours() -> None:
+@KINDS
+@pytest.mark.parametrize("apart", [1, 16])
+def test_members_are_dropped_independently_of_others(kind: torch.dtype, apart: int) -> None:
     """Of groups of four, which share two draws, each of the 16 patterns is as frequent as it must be."""
     torch.manual_seed(1)
     p = 0.3
-    kept = (dropout(torch.ones(NUMBER), p) != 0).view(-1, 4)
+    kept = dropout(torch.ones(NUMBER, dtype=kind), p) != 0
+    kept = kept.view(-1, 4, apart).transpose(1, 2).reshape(-1, 4)
     patterns = (kept.long() * torch.tensor([1, 2, 4, 8])).sum(dim=1)
     found = torch.bincount(patterns, minlength=16).double()
     sizes = torch.tensor([bin(pattern).count("1") for pattern in range(16)])
@@ -39,16 +44,19 @@ def test_members_are_dropped_independently_of_their_neighbours() -> None:
     assert chi2.sf(statistic, 15) > 1e-4, statistic
 
 
-def test_the_generator_decides_and_goes_on() -> None:
+@KINDS
+def test_the_generator_decides_and_goes_on(kind: torch.dtype) -> None:
+    ones = torch.ones(100, dtype=kind)
     torch.manual_seed(2)
-    first, second = dropout(torch.ones(100), 0.5), dropout(torch.ones(100), 0.5)
+    first, second = dropout(ones, 0.5), dropout(ones, 0.5)
     torch.manual_seed(2)
-    assert torch.equal(first, dropout(torch.ones(100), 0.5))
+    assert torch.equal(first, dropout(ones, 0.5))
     assert not torch.equal(first, second)
 
 
-def test_the_gradient_is_that_of_the_members_that_were_kept() -> None:
-    values = torch.randn(1000, dtype=torch.float64, requires_grad=True)
+@KINDS
+def test_the_gradient_is_that_of_the_members_that_were_kept(kind: torch.dtype) -> None:
+    values = torch.randn(1000, dtype=kind, requires_grad=True)
     found = dropout(values, 0.25)
     upstream = torch.randn_like(values)
     (gradient,) = torch.autograd.grad(found, values, upstream)

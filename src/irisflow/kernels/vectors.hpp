@@ -36,13 +36,13 @@ inline Floats exponential(Floats x) {
   return sum * reinterpret_cast<Floats>((__builtin_convertvector(whole, Integers) + 127) << 23);
 }
 
-// sums (Rows, Vectors of LANES), kept in registers, += rows (Rows, `terms`, a stride apart) times weights (`terms`, Vectors
-// of LANES), which are fetched so many floats `Ahead` where they come from memory.
+// sums (Rows, Vectors of LANES), kept in registers, += rows (Rows, `terms`) times weights (`terms`, Vectors of LANES), which
+// are fetched so many floats `Ahead` where they come from memory. Rows lie a stride apart, and so do terms and weights.
 template <int Ahead, int Rows, int Vectors>
-inline void add_products(const float* rows, int64_t stride, const float* weights, int64_t terms,
-                         Floats (&sums)[Rows][Vectors]) {
+inline void add_products(const float* rows, int64_t row_stride, int64_t term_stride, const float* weights,
+                         int64_t weights_stride, int64_t terms, Floats (&sums)[Rows][Vectors]) {
   constexpr int line = 16;  // floats of a line of the cache
-  for (int64_t term = 0; term < terms; term++, weights += Vectors * LANES) {
+  for (int64_t term = 0; term < terms; term++, rows += term_stride, weights += weights_stride) {
     Floats weight[Vectors];
 #pragma GCC unroll 4
     for (int vector = 0; vector < Vectors; vector++) {
@@ -52,11 +52,18 @@ inline void add_products(const float* rows, int64_t stride, const float* weights
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; row++)
 #pragma GCC unroll 4
-      for (int vector = 0; vector < Vectors; vector++) sums[row][vector] += rows[row * stride + term] * weight[vector];
+      for (int vector = 0; vector < Vectors; vector++) sums[row][vector] += rows[row * row_stride] * weight[vector];
   }
 }
 
-enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES, DRAWN };
+// The same with terms and weights that lie end to end.
+template <int Ahead, int Rows, int Vectors>
+inline void add_products(const float* rows, int64_t row_stride, const float* weights, int64_t terms,
+                         Floats (&sums)[Rows][Vectors]) {
+  add_products<Ahead>(rows, row_stride, 1, weights, Vectors * LANES, terms, sums);
+}
+
+enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES, DRAWN, ATTENDED };
 
 // Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each use.
 template <Use>

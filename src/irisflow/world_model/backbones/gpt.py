@@ -92,21 +92,21 @@ class SelfAttention(nn.Module):
         """Return what each head attends to, side by side, and this layer's keys and values of everything seen."""
         batch, length, embed = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        keys_values = qkv[1:]
+        query, keys, values = qkv.unbind()
         if cache is not None:
             with torch.no_grad():
-                cache.narrow(3, start, length).copy_(keys_values)
-            keys_values = cache.narrow(3, 0, start + length)
+                cache.narrow(3, start, length).copy_(qkv[1:])
+            keys, values = cache.narrow(3, 0, start + length)
         attended = attention(
-            qkv[0],
-            keys_values[0],
-            keys_values[1],
+            query,
+            keys,
+            values,
             mask=mask,
             is_causal=mask is None and length > 1,
             pdrop=self.pdrop if self.training else 0.0,
         )
         side_by_side = attended.transpose(1, 2).reshape(batch, length, embed)
-        return side_by_side, keys_values if cache is None else cache
+        return side_by_side, qkv[1:] if cache is None else cache
 
 
 class Perceptron(nn.Sequential):
