@@ -35,6 +35,33 @@ def test_a_phase_far_below_the_roof_is_bound_by_overhead() -> None:
     assert placed(Work(), PEAKS, seconds=1.0).bound == "overhead"
 
 
+@pytest.mark.parametrize(
+    ("pass_bytes", "roof_s", "bound"),
+    [
+        (
+            60,
+            8.0,
+            "both",
+        ),  # convolutions 100/50, longer than 20/10 of the rest; passes 60/10, longer than 300/100
+        (10, 10.0, "both"),  # now the rest needs 70/10, but the products of passes 300/100
+        (70, 9.0, "both"),
+        (0, 8.0, "memory"),  # one stage: 80/10, longer than 100/50 + 300/100
+    ],
+)
+def test_stages_that_follow_one_another_have_their_roofs_added(
+    pass_bytes: int, roof_s: float, bound: str
+) -> None:
+    work = Work(convolution_flops=100, matmul_flops=300, num_bytes=80, pass_bytes=pass_bytes)
+    place = placed(work, PEAKS, seconds=16.0)
+    assert (place.roof_s, place.fraction, place.bound) == (roof_s, roof_s / 16, bound)
+    assert (place.arithmetic_s, place.memory_s) == (5.0, 8.0)
+
+
+def test_a_stage_that_is_short_does_not_say_what_binds_a_phase() -> None:
+    work = Work(convolution_flops=10, matmul_flops=1, num_bytes=90, pass_bytes=90)
+    assert placed(work, PEAKS, seconds=10.0).bound == "memory"
+
+
 def test_the_roof_rises_with_the_intensity_up_to_the_matrix_products_rate() -> None:
     assert [roof(intensity, PEAKS) for intensity in (1.0, 10.0, 1000.0)] == [10.0, 100.0, 100.0]
 

@@ -69,7 +69,10 @@ def test_what_is_below_the_bound_is_dropped_and_so_is_its_gradient(shape: tuple[
 
 
 def test_maps_channels_last_and_other_layouts_keep_their_order() -> None:
-    for given in (torch.randn(2, 3, 5, 7).contiguous(memory_format=torch.channels_last), torch.randn(5, 6).t()):
+    for given in (
+        torch.randn(2, 3, 5, 7).contiguous(memory_format=torch.channels_last),
+        torch.randn(5, 6).t(),
+    ):
         values = given.requires_grad_()
         torch.manual_seed(1)
         found = dropped(values, P)

@@ -7,9 +7,9 @@ from scipy.stats import binom, chi2
 from torch import Tensor
 from torch.testing import assert_close
 
+from irisflow.attention import attention
 from irisflow.dropout import Dropout, dropout
 from irisflow.plainly import as_torch_does
-from irisflow.world_model.attention import attention
 
 NUMBER = 1_000_000
 KINDS = pytest.mark.parametrize("kind", [torch.float32, torch.float64])  # by the kernel, and without it

@@ -18,7 +18,7 @@ from irisflow.reporting.style import BASELINE_COLOUR, COLOURS, INK, drawing_styl
 
 Row = Mapping[str, Any]
 SUFFIXES = (".png", ".svg", ".pdf")
-COLOUR_OF = {"arithmetic": COLOURS[0], "memory": COLOURS[2], "overhead": COLOURS[1]}
+COLOUR_OF = {"arithmetic": COLOURS[0], "memory": COLOURS[2], "both": COLOURS[3], "overhead": COLOURS[1]}
 DISTANCES = (7.0, 13.0, 20.0, 28.0, 37.0, 47.0, 58.0, 70.0, 85.0)  # points between a mark and its label
 LABEL_SIZE, MARGIN = 7, 2  # points; pixels around a label that stay empty
 ANGLES = (0, 180, 20, -20, 160, -160, 45, -45, 135, -135, 70, -70, 110, -110)

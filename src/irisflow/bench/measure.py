@@ -53,7 +53,7 @@ def _way(phase: Phase, counted: Counted, seconds: list[float], peaks: Peaks, *, 
     }
     if num_bytes is None:
         return row
-    work = Work(counted.convolution_flops, counted.matmul_flops, num_bytes)
+    work = Work(counted.convolution_flops, counted.matmul_flops, num_bytes, phase.pass_bytes)
     place = placed(work, peaks, spread.median)
     return {
         **row,
@@ -62,6 +62,7 @@ def _way(phase: Phase, counted: Counted, seconds: list[float], peaks: Peaks, *, 
         "roofline": {
             "fraction": place.fraction,
             "bound": place.bound,
+            "roof_s": place.roof_s,
             "arithmetic_s": place.arithmetic_s,
             "memory_s": place.memory_s,
         },

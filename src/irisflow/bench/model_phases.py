@@ -110,13 +110,15 @@ def imagination(batch: int) -> Callable[[Workload], AbstractContextManager[Phase
             return plain.imagine(workload.plain_agent, drawn, horizon=horizon, generator=generator)
 
         workload.encode_all()
+        passes = _pass_bytes(workload, batch)
         yield Phase(
             lambda: fast(recorded),
             "frame",
             batch * horizon,
             plain=slow,
             counted=fast if workload.is_replayed else None,
-            num_bytes=_imagination_bytes(workload, batch),
+            num_bytes=_view_and_policy_bytes(workload, batch) + passes,
+            pass_bytes=passes,
             known=[*workload.agent.parameters()],
             sizes={"batch": batch, "burn_in": burn_in, "horizon": horizon},
         )
@@ -144,14 +146,16 @@ def actor_critic_update(workload: Workload) -> Iterator[Phase]:
     slow = _beside(part, plain.policy_loss(plainly_played, training))
     seen = _beside(part, plain.policy_loss(played, training))
     workload.encode_all()
+    passes = part.grad_acc_steps * _pass_bytes(workload, batch)
+    views = part.grad_acc_steps * _view_and_policy_bytes(workload, batch)
     yield Phase(
         lambda: update(part),
         "frame",
         batch * part.grad_acc_steps * horizon,
         plain=lambda: update(slow),
         counted=(lambda: update(seen)) if workload.is_replayed else None,
-        num_bytes=part.grad_acc_steps * _imagination_bytes(workload, batch)
-        + traffic.update_bytes(part.module),
+        num_bytes=views + passes + traffic.update_bytes(part.module),
+        pass_bytes=passes,
         known=[*workload.agent.parameters()],
         sizes={"batch": batch, "burn_in": training.burn_in, "horizon": horizon},
     )
@@ -201,11 +205,16 @@ def _decoder_bytes(agent: Agent) -> int:
     return sum(traffic.weight_bytes(part) for part in parts)
 
 
-def _imagination_bytes(workload: Workload, batch: int) -> int:
-    """Return what a rollout moves at least: weights once a pass, the world model's memory, views written and read."""
+def _view_and_policy_bytes(workload: Workload, batch: int) -> int:
+    """Return what a rollout moves at least for its views, written and read, and for weights of decoder and policy."""
     training = workload.settings.training.actor_critic
     agent, horizon, burn_in = workload.agent, training.imagine_horizon, training.burn_in
     policy = traffic.weight_bytes(agent.get_submodule("actor_critic")) * (horizon + burn_in)
     views = batch * (2 * horizon + burn_in) * _view_bytes(workload)
-    passes = traffic.token_pass_bytes(agent.world_model, batch=batch, horizon=horizon)
-    return horizon * _decoder_bytes(agent) + policy + views + passes
+    return horizon * _decoder_bytes(agent) + policy + views
+
+
+def _pass_bytes(workload: Workload, batch: int) -> int:
+    """Return what a rollout's passes of the world model move at least: its weights and its memory, once a pass."""
+    horizon = workload.settings.training.actor_critic.imagine_horizon
+    return traffic.token_pass_bytes(workload.agent.world_model, batch=batch, horizon=horizon)

@@ -15,8 +15,8 @@ class Phase:
     """A piece of work in units of something, done the fast way and, where there is one, the plain way.
 
     Where the fast way replays a recording, in which no operator can be seen, `counted` does the same without one.
-    `num_bytes` is a lower bound of what it moves beside what autograd keeps; `known` are tensors that a backward pass keeps
-    but that are in `num_bytes` already.
+    `num_bytes` is a lower bound of what it moves beside what autograd keeps, `pass_bytes` what of it passes of the world
+    model move, one after the other; `known` are tensors that a backward pass keeps but that are in `num_bytes` already.
     """
 
     fast: Work
@@ -25,6 +25,7 @@ class Phase:
     plain: Work | None = None
     counted: Work | None = None
     num_bytes: int = 0
+    pass_bytes: int = 0
     known: Sequence[Tensor] = ()
     sizes: dict[str, int] = field(default_factory=dict)
     before: Work | None = None

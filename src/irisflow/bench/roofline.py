@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Bound = Literal["arithmetic", "memory", "overhead"]
+Bound = Literal["arithmetic", "memory", "both", "overhead"]
 NEAR = 0.4  # a phase that reaches less of its roofline than this is bound by neither arithmetic nor memory
+LEAST_SHARE = 0.1  # of a phase's least time; a stage with less does not tell what binds the phase
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,15 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Work:
-    """What a phase must do at least: arithmetic of both kinds, and bytes that pass between memory and processor."""
+    """What a phase must do at least: arithmetic of both kinds, and bytes that pass between memory and processor.
+
+    Of these, `pass_bytes` are a stage of its own: passes of a few rows, one after the other, that hold the matrix products.
+    """
 
     convolution_flops: int = 0
     matmul_flops: int = 0
     num_bytes: int = 0
+    pass_bytes: int = 0
 
     @property
     def flops(self) -> int:
@@ -37,8 +42,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a measured phase stands under the roof: seconds that the machine would need at least, by resource."""
+    """Where a measured phase stands under the roof: seconds that the machine would need at least, in all and by resource."""
 
+    roof_s: float
     arithmetic_s: float
     memory_s: float
     fraction: float
@@ -48,14 +54,29 @@ class Placement:
 def placed(work: Work, peaks: Peaks, seconds: float) -> Placement:
     """Return where work that took `seconds` stands.
 
-    Each kind of arithmetic is divided by its own peak. The roof is the larger of arithmetic and memory time; the fraction
-    of it that was reached may exceed 1 where data stayed in a cache.
+    Each kind of arithmetic is divided by its own peak. The roof of a stage is the larger of arithmetic and memory time, that
+    of a phase their sum; the fraction of it that was reached may exceed 1 where data stayed in a cache.
     """
-    arithmetic = work.convolution_flops / peaks.convolution + work.matmul_flops / peaks.matmul
-    memory = work.num_bytes / peaks.copy
-    fraction = max(arithmetic, memory) / seconds
-    nearest: Bound = "arithmetic" if arithmetic >= memory else "memory"
-    return Placement(arithmetic, memory, fraction, nearest if fraction >= NEAR else "overhead")
+    stages = _stages(work, peaks)
+    least = sum(map(max, stages))
+    arithmetic, memory = (sum(times) for times in zip(*stages, strict=True))
+    bounds = {_bound(*stage) for stage in stages if max(stage) >= LEAST_SHARE * least}
+    bound: Bound = "both" if len(bounds) > 1 else bounds.pop()
+    fraction = least / seconds
+    return Placement(least, arithmetic, memory, fraction, bound if fraction >= NEAR else "overhead")
+
+
+def _stages(work: Work, peaks: Peaks) -> list[tuple[float, float]]:
+    """Return the seconds of arithmetic and of memory of what comes one after the other."""
+    convolutions, products = work.convolution_flops / peaks.convolution, work.matmul_flops / peaks.matmul
+    if not work.pass_bytes:
+        return [(convolutions + products, work.num_bytes / peaks.copy)]
+    others = work.num_bytes - work.pass_bytes
+    return [(convolutions, others / peaks.copy), (products, work.pass_bytes / peaks.copy)]
+
+
+def _bound(arithmetic_s: float, memory_s: float) -> Bound:
+    return "arithmetic" if arithmetic_s >= memory_s else "memory"
 
 
 def roof(intensity: float, peaks: Peaks) -> float:

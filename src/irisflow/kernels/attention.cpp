@@ -1,9 +1,9 @@
-// Causal attention of whole sequences, of whose weights training drops some, and its gradients (Vaswani et al. 2017,
-// section 3.2.1).
+// Attention of whole sequences, causal or not, of whose weights training drops some, and its gradients (Vaswani et al.
+// 2017, section 3.2.1).
 //
 // A head of a sequence is one thread's; all it needs fits into a second-level cache. Its queries are taken a few at a time:
 // their products with the keys they see, the softmax of these and the blend of the values follow one another while the first
-// cache holds them. For the gradients the weights are kept, a triangle of tiles, with a minus where they were dropped.
+// cache holds them. For the gradients the weights are kept, tile by tile, with a minus where they were dropped.
 
 #include <algorithm>
 #include <cmath>
@@ -21,14 +21,15 @@ constexpr int QUERIES = LANES == 16 ? 8 : 4;  // its rows: they divide a tile
 
 struct Sizes {
   int64_t batch, heads, tokens, width;
+  bool is_causal;
   int64_t padded() const { return (tokens + TILE - 1) / TILE * TILE; }
   int64_t head() const { return padded() * width; }
-  int64_t tiles() const { return padded() / TILE; }
-  int64_t triangle() const { return TILE * TILE * tiles() * (tiles() + 1) / 2; }
+  // How many keys queries of a tile may see, a multiple of TILE, and how many of them are there for queries up to one.
+  int64_t seen(int64_t tile) const { return is_causal ? tile + TILE : padded(); }
+  int64_t keys(int64_t queries) const { return is_causal ? queries : tokens; }
+  // Of the queries before a tile, how many weights are kept.
+  int64_t before(int64_t tile) const { return is_causal ? tile * (tile / TILE + 1) * TILE / 2 : tile * padded(); }
 };
-
-// Of the tiles before one with the queries from `first` on, how many weights there are in the triangle.
-inline int64_t before(int64_t first) { return first * (first / TILE + 1) * TILE / 2; }
 
 // to (padded tokens, width) = a head's tokens x scale, zeros behind them.
 void gather(const float* from, int64_t stride, const Sizes& sizes, float scale, float* to) {
@@ -95,12 +96,12 @@ inline Integers places() {
   return made;
 }
 
-// Make of a query's scores (seen, a multiple of TILE) its weights, dropped and grown; `kept` are those before, with a minus
-// where they are dropped. A score that is no number makes all of them none.
-inline void weigh(float* scores, int64_t seen, int64_t query, uint32_t row, const Drop& drop, float* kept) {
+// Make of a query's scores (seen, a multiple of TILE) its weights, 0 behind those of so many keys, dropped and grown; `kept`
+// are those before, with a minus where they are dropped. A score that is no number makes all of them none.
+inline void weigh(float* scores, int64_t seen, int64_t keys, uint32_t row, const Drop& drop, float* kept) {
   constexpr float lowest = std::numeric_limits<float>::lowest();
-  const auto is_seen = [query, place = places()](int64_t key) {
-    return place + static_cast<int32_t>(key) <= static_cast<int32_t>(query);
+  const auto is_seen = [keys, place = places()](int64_t key) {
+    return place + static_cast<int32_t>(key) < static_cast<int32_t>(keys);
   };
   Floats largest = Floats{} + lowest, sums{};
   for (int64_t key = 0; key < seen; key += LANES) {
@@ -148,14 +149,17 @@ inline void weigh_gradient(const float* kept, int64_t seen, float scale, float* 
 }  // namespace
 
 // How many weights of a head are kept for the gradients.
-extern "C" int64_t attention_kept(int64_t tokens) { return Sizes{1, 1, tokens, 0}.triangle(); }
+extern "C" int64_t attention_kept(int64_t tokens, int64_t is_causal) {
+  const Sizes sizes{1, 1, tokens, 0, is_causal != 0};
+  return sizes.before(sizes.padded());
+}
 
-// made (batch, tokens, heads, width) = what each query attends to; `kept`, if any, (batch, heads, attention_kept). Query,
-// keys and values lie alike, at these strides.
+// made (batch, tokens, heads, width) = what each query attends to, if causal, only among the keys up to its own; `kept`, if
+// any, (batch, heads, attention_kept). Query, keys and values lie alike, at these strides.
 extern "C" void attend(const float* query, const float* keys, const float* values, float* kept, float* made, int64_t batch,
                        int64_t heads, int64_t tokens, int64_t width, int64_t batch_stride, int64_t head_stride,
-                       int64_t token_stride, int64_t random_key, int64_t least, double scale) {
-  const Sizes sizes{batch, heads, tokens, width};
+                       int64_t token_stride, int64_t is_causal, int64_t random_key, int64_t least, double scale) {
+  const Sizes sizes{batch, heads, tokens, width, is_causal != 0};
   const Drop drop{static_cast<uint64_t>(random_key), static_cast<uint32_t>(least), static_cast<float>(scale)};
   const auto shrunk = static_cast<float>(1 / std::sqrt(static_cast<double>(width)));
 #pragma omp parallel for schedule(static)
@@ -168,17 +172,17 @@ extern "C" void attend(const float* query, const float* keys, const float* value
     gather(keys + start, token_stride, sizes, 1.0f, own_keys);
     gather(values + start, token_stride, sizes, 1.0f, own_values);
     transpose(own_keys, sizes, turned);
-    float* own_kept = kept ? kept + index * sizes.triangle() : nullptr;
+    float* own_kept = kept ? kept + index * sizes.before(sizes.padded()) : nullptr;
     float* to = made + (index / heads * tokens * heads + index % heads) * width;
     for (int64_t first = 0; first < tokens; first += QUERIES) {
-      const int64_t tile = first / TILE * TILE, seen = tile + TILE, last = std::min(tokens, first + QUERIES);
+      const int64_t tile = first / TILE * TILE, seen = sizes.seen(tile), last = std::min(tokens, first + QUERIES);
       multiply_tokens(own_query + first * width, turned, seen, width, scores);
       for (int64_t token = first; token < last; token++) {
-        float* kept_row = own_kept ? own_kept + before(tile) + (token - tile) * seen : nullptr;
+        float* kept_row = own_kept ? own_kept + sizes.before(tile) + (token - tile) * seen : nullptr;
         const auto row = static_cast<uint32_t>(index * tokens + token);
-        weigh(scores + (token - first) * seen, seen, token, row, drop, kept_row);
+        weigh(scores + (token - first) * seen, seen, sizes.keys(token + 1), row, drop, kept_row);
       }
-      multiply<false>({scores, seen, 1}, own_values, last, width, blend);
+      multiply<false>({scores, seen, 1}, own_values, sizes.keys(last), width, blend);
       for (int64_t token = first; token < last; token++)
         std::copy_n(blend + (token - first) * width, width, to + token * heads * width);
     }
@@ -190,8 +194,8 @@ extern "C" void attend(const float* query, const float* keys, const float* value
 extern "C" void attend_gradient(const float* query, const float* keys, const float* values, const float* kept,
                                 const float* gradient, float* of_qkv, int64_t batch, int64_t heads, int64_t tokens,
                                 int64_t width, int64_t batch_stride, int64_t head_stride, int64_t token_stride,
-                                double scale) {
-  const Sizes sizes{batch, heads, tokens, width};
+                                int64_t is_causal, double scale) {
+  const Sizes sizes{batch, heads, tokens, width, is_causal != 0};
   const auto grown = static_cast<float>(scale), shrunk = static_cast<float>(1 / std::sqrt(static_cast<double>(width)));
 #pragma omp parallel for schedule(static)
   for (int64_t index = 0; index < batch * heads; index++) {
@@ -208,8 +212,8 @@ extern "C" void attend_gradient(const float* query, const float* keys, const flo
     gather(gradient + place * width, heads * width, sizes, 1.0f, own);
     std::fill(of_keys, of_values + sizes.head(), 0.0f);
     for (int64_t tile = 0; tile < tokens; tile += TILE) {
-      const int64_t seen = tile + TILE, stop = std::min(tokens, seen);
-      const float* own_kept = kept + index * sizes.triangle() + before(tile);
+      const int64_t seen = sizes.seen(tile), stop = std::min(tokens, tile + TILE);
+      const float* own_kept = kept + index * sizes.before(sizes.padded()) + sizes.before(tile);
       for (int64_t first = tile; first < stop; first += QUERIES) {
         float* gradients = of_scores + (first - tile) * seen;
         multiply_tokens(own + first * width, turned, seen, width, gradients);
@@ -218,10 +222,10 @@ extern "C" void attend_gradient(const float* query, const float* keys, const flo
           const int64_t row = (token - tile) * seen;
           weigh_gradient(own_kept + row, seen, grown, of_scores + row, dropped + row);
         }
-        multiply<false>({gradients, seen, 1}, own_keys, last, width, of_query + first * width);
+        multiply<false>({gradients, seen, 1}, own_keys, sizes.keys(last), width, of_query + first * width);
       }
-      for (int64_t key = 0; key < stop; key += QUERIES) {
-        const int64_t from = std::max(tile, key), skipped = (from - tile) * seen + key;
+      for (int64_t key = 0; key < sizes.keys(stop); key += QUERIES) {
+        const int64_t from = is_causal ? std::max(tile, key) : tile, skipped = (from - tile) * seen + key;
         multiply<true>({dropped + skipped, 1, seen}, own + from * width, stop - from, width, of_values + key * width);
         multiply<true>({of_scores + skipped, 1, seen}, own_query + from * width, stop - from, width, of_keys + key * width);
       }

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from irisflow.attention import attention
 from irisflow.convolution import Conv3x3
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
@@ -88,7 +89,7 @@ class AttentionBlock(nn.Module):
         batch, channels, height, width = x.shape
         positions = self.norm(x).permute(0, 2, 3, 1).reshape(batch, 1, height * width, channels)
         query, key, value = F.linear(positions, self.qkv.weight.flatten(1), self.qkv.bias).chunk(3, dim=-1)
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attention(query, key, value)
         mixed = F.linear(attended, self.out.weight.flatten(1), self.out.bias)
         maps = mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)
         return x + (maps if is_channels_last(x) else maps.contiguous())

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from irisflow.attention import attention
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.linear import Linear
 from irisflow.randomness import Source
-from irisflow.world_model.attention import attention
 from irisflow.world_model.backbones._settings import check_heads, check_room
 from irisflow.world_model.backbones.base import (
     Branches,

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irisflow.attention import attention
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.linear import Linear
-from irisflow.world_model.attention import attention
 from irisflow.world_model.backbones._settings import check_causal, check_heads, check_room, hidden_dim
 from irisflow.world_model.backbones.base import (
     Branches,

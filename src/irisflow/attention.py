@@ -21,11 +21,11 @@ def attention(
 ) -> Float[Tensor, "batch heads queries width"]:
     """Return scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), of whose weights a share is dropped.
 
-    A boolean mask is true where a query sees a key; another one is added to the scores. Causal attention on a CPU is the
-    kernel's. Else, without `pdrop` or where masks are drawn quickly anyway, it is torch's own.
+    A boolean mask is true where a query sees a key; another one is added to the scores. Without a mask, as many queries as
+    keys are the kernel's on a CPU. Else, without `pdrop` or where masks are drawn quickly anyway, it is torch's own.
     """
-    if is_causal and mask is None and pdrop < 1 and can_attend(query, keys, values):
-        return attended(query, keys, values, pdrop=pdrop)
+    if mask is None and pdrop < 1 and can_attend(query, keys, values):
+        return attended(query, keys, values, is_causal=is_causal, pdrop=pdrop)
     if not pdrop or not query.is_cpu or is_plain() or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(
             query, keys, values, attn_mask=mask, is_causal=is_causal, dropout_p=pdrop
