@@ -1,4 +1,4 @@
-"""A 3 x 3 convolution with padding 1, what is added to it, and that of a doubled map, each in its fastest way."""
+"""A 3 x 3 convolution with padding 1, what is added to it, that of a doubled map, and one that halves, each in its fastest way."""
 
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from irisflow.kernels.convolution import can_convolve, convolve, weights_at_points, weights_gradient
+from irisflow.kernels.halving import can_halve, halved, in_rows
 from irisflow.kernels.kept import Kept
 
 Map = Float[Tensor, "batch channels height width"]
@@ -52,6 +53,21 @@ class Conv3x3(nn.Conv2d):
             maps, self.weight, self.bias, added, weights, self._at_points, is_doubled
         )
         return made
+
+
+class Halving(nn.Conv2d):
+    """A 3 x 3 convolution of every second pixel, with zeros right of and below the map; channels last by the kernel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2)
+        self._in_rows = Kept()
+
+    def forward(self, maps: Map) -> NewMap:
+        """Return maps at half the resolution."""
+        if self.bias is not None and can_halve(maps, self.weight):
+            weights = self._in_rows.of((self.weight,), partial(in_rows, self.weight))
+            return halved(maps, weights, self.bias)
+        return super().forward(F.pad(maps, (0, 1, 0, 1)))
 
 
 class _WeightsAtPoints:

@@ -63,7 +63,7 @@ inline void add_products(const float* rows, int64_t row_stride, const float* wei
   add_products<Ahead>(rows, row_stride, 1, weights, Vectors * LANES, terms, sums);
 }
 
-enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES, DRAWN, ATTENDED };
+enum Use { CONVOLVED, WEIGHTS_GRADIENT, LAYERS, NORMED, SCORES, DRAWN, ATTENDED, HALVED };
 
 // Memory of a thread that lasts from call to call, so that no page of it is mapped anew. One room for each use.
 template <Use>

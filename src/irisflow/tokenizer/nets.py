@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from irisflow.attention import attention
-from irisflow.convolution import Conv3x3
+from irisflow.convolution import Conv3x3, Halving
 from irisflow.dropout import Dropout
 from irisflow.errors import ConfigError
 from irisflow.kernels.use import has_kernels, is_channels_last
@@ -100,11 +100,11 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.down = nn.Conv2d(channels, channels, 3, stride=2)
+        self.down = Halving(channels)
 
     def forward(self, x: Map) -> NewMap:
         """Return the map at half the resolution."""
-        smaller: Tensor = self.down(F.pad(x, (0, 1, 0, 1)))
+        smaller: Tensor = self.down(x)
         return smaller
 
 
