@@ -1,4 +1,4 @@
-"""A 3 x 3 convolution with padding 1, what is added to it, that of a doubled map, and one that halves, each in its fastest way."""
+"""3 x 3 convolutions: with padding 1, with something added, of a doubled map, one that halves, each in its fastest way."""
 
 from functools import partial
 from typing import Any

@@ -67,7 +67,8 @@ def test_the_roof_rises_with_the_intensity_up_to_the_matrix_products_rate() -> N
 
 
 def test_the_convolution_of_the_nearest_width_is_the_measure() -> None:
-    peaks = MachinePeaks(9.0, {16: 1.0, 64: 2.0}, {16: "contiguous", 64: "channels last"}, 3.0, None)
+    rates = {16: {"contiguous": 1.0, "channels last": 0.5}, 64: {"contiguous": 1.5, "channels last": 2.0}}
+    peaks = MachinePeaks(9.0, rates, 3.0, None)
     assert [peaks.at_width(channels).convolution for channels in (8, 16, 64)] == [1.0, 1.0, 2.0]
 
 

@@ -9,7 +9,7 @@ from irisflow.errors import SlowdownError
 BOUNDS: dict[str, float] = {
     "imagination_32": 2.0,
     "actor_critic_update": 1.5,
-    "world_model_update": 1.5,
+    "world_model_update": 2.0,
     "sampling_tokens": 2.0,
     "environment": 1.3,
 }

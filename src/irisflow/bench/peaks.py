@@ -19,29 +19,34 @@ MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}  # 8 times the last-level cache of a server processor
 WIDTHS = (16, 64)  # channels, those of the scales quick and full
 BATCH, SIDE = 16, 64
+KERNEL = "channels last, kernel"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 @dataclass(frozen=True)
 class MachinePeaks:
-    """FLOP/s of matrix products and of convolutions by width, bytes/s of a copy; bfloat16 on a GPU only."""
+    """FLOP/s of matrix products and of convolutions by width and way, bytes/s of a copy; bfloat16 on a GPU only."""
 
     matmul: float
-    convolutions: dict[int, float]
-    layouts: dict[int, str]
+    convolutions: dict[int, dict[str, float]]
     copy: float
     matmul_bfloat16: float | None
 
     def at_width(self, channels: int) -> Peaks:
         """Return the peaks, with the convolution of the width nearest to `channels`."""
         nearest = min(self.convolutions, key=lambda width: abs(width - channels))
-        return Peaks(self.matmul, self.convolutions[nearest], self.copy)
+        return Peaks(self.matmul, max(self.convolutions[nearest].values()), self.copy)
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as JSON-able data, in GFLOP/s and GB/s."""
         convolutions = [
-            {"channels": width, "gflops_per_s": rate / 1e9, "layout": self.layouts[width]}
-            for width, rate in self.convolutions.items()
+            {
+                "channels": width,
+                "gflops_per_s": max(rates.values()) / 1e9,
+                "layout": max(rates, key=lambda way: rates[way]),
+                "by_layout": {way: rate / 1e9 for way, rate in rates.items()},
+            }
+            for width, rates in self.convolutions.items()
         ]
         bfloat16 = None if self.matmul_bfloat16 is None else self.matmul_bfloat16 / 1e9
         return {
@@ -55,16 +60,10 @@ class MachinePeaks:
 @torch.no_grad()
 def measure_peaks(device: torch.device) -> MachinePeaks:
     """Return the best rate of a few runs of each."""
-    convolutions, layouts = {}, {}
-    for width in WIDTHS:
-        rates = convolution_rates(width, device)
-        layouts[width] = max(rates, key=lambda name: rates[name])
-        convolutions[width] = rates[layouts[width]]
     is_cuda = device.type == "cuda"
     return MachinePeaks(
         max(matmul_rate(torch.float32, device), linear_rate(device)),
-        convolutions,
-        layouts,
+        {width: convolution_rates(width, device) for width in WIDTHS},
         copy_rate(device),
         matmul_rate(torch.bfloat16, device) if is_cuda else None,
     )
@@ -100,7 +99,7 @@ def convolution_rates(width: int, device: torch.device) -> dict[str, float]:
     }
     if has_kernels() and device.type == "cpu":
         own = partial(Conv3x3(width, width), maps.contiguous(memory_format=torch.channels_last))
-        ways["channels last, kernel"] = own
+        ways[KERNEL] = own
     flops = 2 * BATCH * SIDE * SIDE * 9 * width * width
     return {name: flops / _fastest(way, device) for name, way in ways.items()}
 

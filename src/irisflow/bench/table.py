@@ -51,10 +51,7 @@ def bytes_text(num: float) -> str:
 
 def _heading(result: Mapping[str, Any]) -> str:
     machine, peaks = result["machine"], result["peaks"]
-    convolutions = ", ".join(
-        f"{each['gflops_per_s']:.0f} ({each['channels']} channels, {each['layout']})"
-        for each in peaks["convolution"]
-    )
+    convolutions = ", ".join(map(_convolution, peaks["convolution"]))
     bfloat16 = peaks["matmul_bfloat16_gflops_per_s"]
     return "\n".join(
         [
@@ -66,6 +63,13 @@ def _heading(result: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _convolution(peak: Mapping[str, Any]) -> str:
+    """Return the best rate of a convolution, and those of the other ways."""
+    others = [f"{rate:.0f} {way}" for way, rate in peak["by_layout"].items() if way != peak["layout"]]
+    told = "; ".join([f"{peak['channels']} channels", peak["layout"], *others])
+    return f"{peak['gflops_per_s']:.0f} ({told})"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t POINTS = 6, PAIRS = POINTS * POINTS, SIDE = 4, TILES_AT_ONCE = (32 + ROWS - 1) / ROWS * ROWS;
 constexpr int FEW = 4;  // tiles that are multiplied together where there are no ROWS of them
+constexpr int TOGETHER = ROWS > 6 ? 8 : 4;  // inputs whose weights' gradients are summed together: a divisor of 16
 constexpr int64_t TERMS_AT_ONCE = 16;  // a divisor of all numbers of channels
 constexpr float A = 0.75f, B = 1.5f, A2 = A * A, B2 = B * B, A3 = A2 * A, B3 = B2 * B;
 
@@ -58,6 +59,20 @@ const double KERNEL_AT_POINTS[6][3] = {
     {OF_0, 0, 0}, {OF_A, A * OF_A, A2 * OF_A}, {OF_A, -A * OF_A, A2 * OF_A}, {OF_B, B * OF_B, B2 * OF_B},
     {OF_B, -B * OF_B, B2 * OF_B}, {0, 0, 1},
 };
+
+// keep(pair of points, value) of kernels of 3 x 3.
+template <class Keep>
+inline void kernel_at_points(const Doubles kernel[9], const Keep& keep) {
+  for (int i = 0; i < 6; i++) {
+    const double* own = KERNEL_AT_POINTS[i];
+    Doubles half[3];
+    for (int l = 0; l < 3; l++) half[l] = own[0] * kernel[l] + own[1] * kernel[3 + l] + own[2] * kernel[6 + l];
+    for (int j = 0; j < 6; j++) {
+      const double* other = KERNEL_AT_POINTS[j];
+      keep(i * 6 + j, __builtin_convertvector(other[0] * half[0] + other[1] * half[1] + other[2] * half[2], Floats));
+    }
+  }
+}
 
 // How many outputs are made together.
 inline int64_t block_of(int64_t outputs) { return outputs % (VECTORS * LANES) ? LANES : VECTORS * LANES; }
@@ -231,20 +246,20 @@ void gradients_at_points(const float* gradient, const Maps& shape, const Tiles& 
   }
 }
 
-// sums (Rows, LANES) += over tiles: inputs (tiles, Rows of in_channels) times gradients (tiles, LANES of out_channels)
-template <int Rows>
+// sums (TOGETHER inputs, Vectors of outputs) += over tiles: inputs (tiles, TOGETHER) times gradients (tiles, Vectors).
+template <int Vectors>
 inline void add_outer_products(const float* inputs, int64_t in_channels, const float* gradients, int64_t out_channels,
-                         int64_t count, float* sums, int64_t sums_stride) {
-  Floats held[Rows];
+                               int64_t count, float* sums) {
+  Floats held[TOGETHER][Vectors];
 #pragma GCC unroll 16
-  for (int row = 0; row < Rows; row++) held[row] = load(sums + row * sums_stride);
-  for (int64_t tile = 0; tile < count; tile++) {
-    const Floats gradient = load(gradients + tile * out_channels);
+  for (int row = 0; row < TOGETHER; row++)
+#pragma GCC unroll 4
+    for (int vector = 0; vector < Vectors; vector++) held[row][vector] = load(sums + row * out_channels + vector * LANES);
+  add_products<0>(inputs, 1, in_channels, gradients, out_channels, count, held);
 #pragma GCC unroll 16
-    for (int row = 0; row < Rows; row++) held[row] += inputs[tile * in_channels + row] * gradient;
-  }
-#pragma GCC unroll 16
-  for (int row = 0; row < Rows; row++) store(sums + row * sums_stride, held[row]);
+  for (int row = 0; row < TOGETHER; row++)
+#pragma GCC unroll 4
+    for (int vector = 0; vector < Vectors; vector++) store(sums + row * out_channels + vector * LANES, held[row][vector]);
 }
 
 }  // namespace
@@ -256,24 +271,19 @@ extern "C" void weights_at_points(const float* weights, float* made, int64_t out
   const int64_t block = block_of(outputs);
 #pragma omp parallel for schedule(static)
   for (int64_t first = 0; first < outputs; first += LANES)
-    for (int64_t input = 0; input < inputs; input++) {
-      Doubles kernel[9];
-      for (int64_t lane = 0; lane < LANES; lane++) {
-        const int64_t output = first + lane, at = is_turned ? input * outputs + output : output * inputs + input;
-        for (int k = 0; k < 9; k++) kernel[k][lane] = weights[at * 9 + (is_turned ? 8 - k : k)];
+    for (int64_t input = 0; input < inputs; input += TOGETHER) {
+      Floats values[PAIRS][TOGETHER];  // points lie far apart, and would push each other out of the cache
+      for (int64_t i = 0; i < TOGETHER; i++) {
+        Doubles kernel[9];
+        for (int64_t lane = 0; lane < LANES; lane++) {
+          const int64_t from = input + i, to = first + lane, at = is_turned ? from * outputs + to : to * inputs + from;
+          for (int k = 0; k < 9; k++) kernel[k][lane] = weights[at * 9 + (is_turned ? 8 - k : k)];
+        }
+        kernel_at_points(kernel, [&](int pair, Floats value) { values[pair][i] = value; });
       }
       float* target = made + (first / block * inputs + input) * block + first % block;
-      for (int i = 0; i < 6; i++) {
-        Doubles half[3];
-        for (int l = 0; l < 3; l++)
-          half[l] = KERNEL_AT_POINTS[i][0] * kernel[l] + KERNEL_AT_POINTS[i][1] * kernel[3 + l] +
-                    KERNEL_AT_POINTS[i][2] * kernel[6 + l];
-        for (int j = 0; j < 6; j++) {
-          const Doubles value = KERNEL_AT_POINTS[j][0] * half[0] + KERNEL_AT_POINTS[j][1] * half[1] +
-                                KERNEL_AT_POINTS[j][2] * half[2];
-          store(target + (i * 6 + j) * outputs * inputs, __builtin_convertvector(value, Floats));
-        }
-      }
+      for (int64_t pair = 0; pair < PAIRS; pair++)
+        for (int64_t i = 0; i < TOGETHER; i++) store(target + pair * outputs * inputs + i * block, values[pair][i]);
     }
 }
 
@@ -292,7 +302,6 @@ extern "C" void convolve_3x3(const float* maps, const float* weights, const floa
 // made (outputs, inputs, 3, 3) = the gradient of the weights, from the maps and the gradient of the outputs.
 extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, float* made, int64_t images, int64_t height,
                                      int64_t width, int64_t inputs, int64_t outputs, int64_t is_doubled, int64_t threads) {
-  constexpr int rows_at_once = ROWS > 6 ? 16 : 8;  // divisors of the number of channels
   const Maps in{images, height, width, inputs}, of_outputs{images, height, width, outputs};
   const Tiles tiles(of_outputs);
   const int64_t size = PAIRS * inputs * outputs, groups = (tiles.count + TILES_AT_ONCE - 1) / TILES_AT_ONCE;
@@ -307,11 +316,16 @@ extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, f
       inputs_at_points(maps, in, is_doubled, tiles, first, count, values);
       gradients_at_points(gradient, of_outputs, tiles, first, count, gradients);
       for (int64_t pair = 0; pair < PAIRS; pair++)
-        for (int64_t input = 0; input < inputs; input += rows_at_once)
-          for (int64_t output = 0; output < outputs; output += LANES)
-            add_outer_products<rows_at_once>(values + pair * point_stride(inputs) + input, inputs,
-                                       gradients + pair * point_stride(outputs) + output, outputs, count,
-                                       sums + (pair * inputs + input) * outputs + output, outputs);
+        for (int64_t input = 0; input < inputs; input += TOGETHER) {
+          const float* own = values + pair * point_stride(inputs) + input;
+          const float* others = gradients + pair * point_stride(outputs);
+          float* target = sums + (pair * inputs + input) * outputs;
+          int64_t at = 0;
+          for (; at + VECTORS * LANES <= outputs; at += VECTORS * LANES)
+            add_outer_products<VECTORS>(own, inputs, others + at, outputs, count, target + at);
+          for (; at < outputs; at += LANES)
+            add_outer_products<1>(own, inputs, others + at, outputs, count, target + at);
+        }
     }
   }
 #pragma omp parallel for schedule(static) num_threads(threads)

@@ -3,6 +3,7 @@
 // A few channels of an image, one register's, are taken at a time, so that they are still in the cache when they are read
 // again: for the mean, for the mean of squared deviations from it, and to be normalised. No group is larger.
 
+#include <algorithm>
 #include <cmath>
 
 #include "vectors.hpp"
@@ -95,22 +96,33 @@ extern "C" void normalise_gradient(const float* maps, const float* weight, const
     const Floats mean = load(means + image * channels + channel), inverse = load(inverses + image * channels + channel);
     const Floats scale = load(weight + channel), shift = load(bias + channel);
     const auto deviation = [&](int64_t pixel) { return (load(maps + start + pixel * channels) - mean) * inverse; };
-    if (has_silu)
-      for (int64_t pixel = 0; pixel < pixels; pixel++) {
-        const Floats normalised = deviation(pixel) * scale + shift, gate = sigmoid(normalised);
-        const Floats slope = gate * (1.0f + normalised * (1.0f - gate));
-        store(of_maps + start + pixel * channels, load(gradient + start + pixel * channels) * slope);
-      }
+    // The gradient of the normalised maps is written where that of the maps will lie.
     const float* before = has_silu ? of_maps : gradient;
-    const auto given = [&](int64_t pixel) { return load(before + start + pixel * channels); };
-    const Doubles sum = summed(pixels, given), wide_scale = __builtin_convertvector(scale, Doubles);
-    const Doubles sum_y = summed(pixels, [&](int64_t pixel) { return given(pixel) * deviation(pixel); });
+    Doubles sum{}, sum_y{};
+    for (int64_t first = 0; first < pixels; first += PIXELS_AT_ONCE) {
+      Floats few{}, few_y{};
+      for (int64_t pixel = first; pixel < std::min(pixels, first + PIXELS_AT_ONCE); pixel++) {
+        const int64_t at = start + pixel * channels;
+        const Floats y = deviation(pixel);
+        Floats given = load(gradient + at);
+        if (has_silu) {
+          const Floats normalised = y * scale + shift, gate = sigmoid(normalised);
+          given *= gate * (1.0f + normalised * (1.0f - gate));
+          store(of_maps + at, given);
+        }
+        few += given;
+        few_y += given * y;
+      }
+      sum += __builtin_convertvector(few, Doubles);
+      sum_y += __builtin_convertvector(few_y, Doubles);
+    }
+    const Doubles wide_scale = __builtin_convertvector(scale, Doubles);
     store(of_bias + image * channels + channel, rounded(sum));
     store(of_weight + image * channels + channel, rounded(sum_y));
     const Floats mean_g = rounded(over_group(sum * wide_scale, group, pixels));
     const Floats mean_gy = rounded(over_group(sum_y * wide_scale, group, pixels));
     for (int64_t pixel = 0; pixel < pixels; pixel++)
       store(of_maps + start + pixel * channels,
-            (given(pixel) * scale - mean_g - deviation(pixel) * mean_gy) * inverse);
+            (load(before + start + pixel * channels) * scale - mean_g - deviation(pixel) * mean_gy) * inverse);
   }
 }
