@@ -65,7 +65,11 @@ def test_each_phase_has_both_ways_and_their_ratio_pair_by_pair(measured: dict[st
         assert row["ratio"]["num_runs"] == row["fast"]["seconds"]["num_runs"] == 2
         assert row["ratio"]["min"] <= row["ratio"]["median"] <= row["ratio"]["max"]
         assert row["fast"]["units_per_s"] == pytest.approx(row["units"] / row["fast"]["seconds"]["median"])
-        assert row["fast"]["roofline"]["bound"] in ("arithmetic", "memory", "both", "overhead")
+        place = row["fast"]["roofline"]
+        assert place["bound"] in ("arithmetic", "memory", "both", "overhead")
+        assert place["fraction"] == pytest.approx(place["roof_s"] / row["fast"]["seconds"]["median"])
+        assert place["memory_s"] == pytest.approx(row["fast"]["bytes"] / place["copy_gb_per_s"] / 1e9)
+        assert place["matmul_gflops_per_s"] > 1 < 2 * place["convolution_gflops_per_s"]
     by_name = {row["phase"]: row for row in measured["phases"]}
     assert by_name["decode"]["fast"]["convolution_flops"] > 1e8 > by_name["environment"]["fast"]["flops"] == 0
     update = by_name["world_model_update"]

@@ -62,6 +62,10 @@ def test_a_stage_that_is_short_does_not_say_what_binds_a_phase() -> None:
     assert placed(work, PEAKS, seconds=10.0).bound == "memory"
 
 
+def test_peaks_before_and_after_a_phase_are_averaged() -> None:
+    assert PEAKS.averaged(Peaks(300.0, 70.0, 10.0)) == Peaks(200.0, 60.0, 10.0)
+
+
 def test_the_roof_rises_with_the_intensity_up_to_the_matrix_products_rate() -> None:
     assert [roof(intensity, PEAKS) for intensity in (1.0, 10.0, 1000.0)] == [10.0, 100.0, 100.0]
 

@@ -14,15 +14,22 @@ from irisflow.bench.timing import Effort, Spread, by_turns, seconds_of
 Row = dict[str, Any]
 
 
-def measured(name: str, phase: Phase, *, peaks: Peaks, effort: Effort, device: torch.device) -> Row:
-    """Return the row of a phase in a result file. Each way is run once or twice beforehand, to be counted and warm."""
+def measured(
+    name: str, phase: Phase, *, pace: Callable[[], Peaks], effort: Effort, device: torch.device
+) -> Row:
+    """Return the row of a phase in a result file. Each way is run once or twice beforehand, to be counted and warm.
+
+    `pace` measures the machine's peaks: they count as they are right before and after.
+    """
     ways = [phase.fast] if phase.plain is None else [phase.fast, phase.plain]
     counted = [count(way, device, known=phase.known) for way in [phase.counted or phase.fast, *ways[1:]]]
     if phase.counted is not None:
         counted[0] = replace(counted[0], peak_bytes=_peak(phase.fast, device))
     for way in ways if seconds_of(phase.fast, device) < effort.budget_s / effort.least else []:
         way()  # counting may have kept a compiled program from being used
+    before = pace()
     seconds = by_turns(ways, effort=effort, device=device, before=phase.before)
+    peaks = before.averaged(pace())
     fast = _way(phase, counted[0], seconds[0], peaks, num_bytes=phase.num_bytes + 2 * counted[0].kept_bytes)
     row = {"phase": name, "unit": phase.unit, "units": phase.num_units, "sizes": phase.sizes, "fast": fast}
     if phase.plain is None:
@@ -65,5 +72,8 @@ def _way(phase: Phase, counted: Counted, seconds: list[float], peaks: Peaks, *, 
             "roof_s": place.roof_s,
             "arithmetic_s": place.arithmetic_s,
             "memory_s": place.memory_s,
+            "matmul_gflops_per_s": peaks.matmul / 1e9,
+            "convolution_gflops_per_s": peaks.convolution / 1e9,
+            "copy_gb_per_s": peaks.copy / 1e9,
         },
     }

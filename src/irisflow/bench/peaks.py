@@ -1,4 +1,4 @@
-"""What this machine can do in this process, at the thread count in use: measured before anything else."""
+"""What this machine can do in this process, at the thread count in use: measured first, and again beside each phase."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from irisflow.convolution import Conv3x3
 from irisflow.kernels.use import has_kernels
 from irisflow.linear import Linear
 
-EFFORT = Effort(1.0, 3, 30)
+EFFORT, BRIEF = Effort(1.0, 3, 30), Effort(0.1, 2, 10)
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}  # 8 times the last-level cache of a server processor
 WIDTHS = (16, 64)  # channels, those of the scales quick and full
@@ -69,22 +69,33 @@ def measure_peaks(device: torch.device) -> MachinePeaks:
     )
 
 
-def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
+@torch.no_grad()
+def measure_pace(device: torch.device, channels: int) -> Peaks:
+    """Return the peaks of this moment, of fewer runs: a shared machine does not keep its pace for minutes."""
+    width = min(WIDTHS, key=lambda width: abs(width - channels))
+    return Peaks(
+        max(matmul_rate(torch.float32, device, effort=BRIEF), linear_rate(device, effort=BRIEF)),
+        max(convolution_rates(width, device, effort=BRIEF).values()),
+        copy_rate(device, effort=BRIEF),
+    )
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device, *, effort: Effort = EFFORT) -> float:
     """Return FLOP/s of a large matrix product: 2 n^3 of them."""
     side = MATMUL_SIDE[device.type]
     left, right = torch.randn(2, side, side, device=device).to(dtype)
     out = torch.empty_like(left)
-    return 2 * side**3 / _fastest(lambda: torch.mm(left, right, out=out), device)
+    return 2 * side**3 / _fastest(lambda: torch.mm(left, right, out=out), device, effort)
 
 
-def linear_rate(device: torch.device) -> float:
+def linear_rate(device: torch.device, *, effort: Effort = EFFORT) -> float:
     """Return FLOP/s of the same product in `irisflow.linear`, which a CPU computes by oneDNN."""
     side = MATMUL_SIDE[device.type]
     layer, rows = Linear(side, side, bias=False).to(device), torch.randn(side, side, device=device)
-    return 2 * side**3 / _fastest(lambda: layer(rows), device)
+    return 2 * side**3 / _fastest(lambda: layer(rows), device, effort)
 
 
-def convolution_rates(width: int, device: torch.device) -> dict[str, float]:
+def convolution_rates(width: int, device: torch.device, *, effort: Effort = EFFORT) -> dict[str, float]:
     """Return FLOP/s of the tokenizer's usual convolution, 3 x 3 on 64 x 64 pixels, by each way of computing it.
 
     A kernel that makes fewer products than a direct convolution is credited with those of the direct one.
@@ -101,18 +112,18 @@ def convolution_rates(width: int, device: torch.device) -> dict[str, float]:
         own = partial(Conv3x3(width, width), maps.contiguous(memory_format=torch.channels_last))
         ways[KERNEL] = own
     flops = 2 * BATCH * SIDE * SIDE * 9 * width * width
-    return {name: flops / _fastest(way, device) for name, way in ways.items()}
+    return {name: flops / _fastest(way, device, effort) for name, way in ways.items()}
 
 
-def copy_rate(device: torch.device) -> float:
+def copy_rate(device: torch.device, *, effort: Effort = EFFORT) -> float:
     """Return bytes/s of a copy, those read and those written."""
     source = torch.zeros(COPIED_BYTES[device.type], dtype=torch.uint8, device=device).add_(1)
     target: Tensor = torch.empty_like(source)
-    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
+    return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device, effort)
 
 
-def _fastest(work: Work, device: torch.device) -> float:
+def _fastest(work: Work, device: torch.device, effort: Effort) -> float:
     """Return the least seconds of a few runs, after one that does not count."""
     work()
-    (seconds,) = by_turns([work], effort=EFFORT, device=device)
+    (seconds,) = by_turns([work], effort=effort, device=device)
     return min(seconds)

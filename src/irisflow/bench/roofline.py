@@ -16,6 +16,14 @@ class Peaks:
     convolution: float
     copy: float
 
+    def averaged(self, other: "Peaks") -> "Peaks":
+        """Return the means of two."""
+        return Peaks(
+            (self.matmul + other.matmul) / 2,
+            (self.convolution + other.convolution) / 2,
+            (self.copy + other.copy) / 2,
+        )
+
 
 @dataclass(frozen=True)
 class Work:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from irisflow import provenance
 from irisflow.bench import bounds, figure, projection, result, table
 from irisflow.bench.measure import Row, measured
-from irisflow.bench.peaks import MachinePeaks, measure_peaks
+from irisflow.bench.peaks import MachinePeaks, measure_pace, measure_peaks
 from irisflow.bench.play_phases import num_cores
 from irisflow.bench.registry import PHASES, chosen
 from irisflow.bench.timing import HASTY, THOROUGH, Effort
@@ -69,9 +70,8 @@ def measure(request: Request, names: Sequence[str], *, effort: Effort) -> dict[s
             if name == "epoch" and is_projected:
                 continue
             with PHASES[name](workload) as phase:
-                rows.append(
-                    measured(name, phase, peaks=peaks.at_width(channels), effort=effort, device=device)
-                )
+                pace = partial(measure_pace, device, channels)
+                rows.append(measured(name, phase, pace=pace, effort=effort, device=device))
     finally:
         workload.close()
     is_full = request.scale == "full"
