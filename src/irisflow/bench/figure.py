@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from irisflow.bench.roofline import Peaks, roof
@@ -93,6 +93,7 @@ def _frame(axes: Axes, points: Sequence[tuple[float, float]], peaks: Peaks) -> N
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.grid(True, which="major")
 
 
@@ -129,7 +130,8 @@ def _legend(axes: Axes, rows: Sequence[Row]) -> None:
     """Say what the colours mean, for those that occur."""
     present = [bound for bound in COLOUR_OF if any(row["fast"]["roofline"]["bound"] == bound for row in rows)]
     marks = [Line2D([], [], marker="o", linestyle="", color=COLOUR_OF[bound]) for bound in present]
-    axes.legend(marks, [f"bound by {bound}" for bound in present], loc="lower right")
+    names = {"both": "arithmetic and memory in turn"}
+    axes.legend(marks, [f"bound by {names.get(bound, bound)}" for bound in present], loc="lower right")
 
 
 def _title(result: Mapping[str, Any]) -> str:
