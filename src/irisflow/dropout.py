@@ -12,11 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from irisflow.kernels.dropout import can_drop, dropped
+from irisflow.kernels.dropout import STEPS, can_drop, dropped
 from irisflow.plainly import is_plain
 
 Values = Float[Tensor, "*shape"]
-STEPS = 2**32  # a probability is rounded to one of so many
 
 
 class Dropout(nn.Dropout):
