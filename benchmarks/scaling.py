@@ -232,7 +232,7 @@ def draw(points: Sequence[Point], *, num_threads: int) -> None:
             panel.set(xlabel=LABELS[axis], ylabel=unit, xscale="log", yscale="log")
             panel.set_xticks(sorted({p.x for p in points}), [f"{x:,}" for x in sorted({p.x for p in points})])
             panel.minorticks_off()
-            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
             panel.yaxis.set_major_formatter("{x:g}")
             panel.grid(visible=True)
         figure.legend(loc="outside lower center", ncols=3)
