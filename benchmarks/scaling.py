@@ -239,7 +239,7 @@ def draw(points: Sequence[Point], *, num_threads: int) -> None:
         figure.suptitle(
             f"{machine['processor']}, {num_threads} threads, torch {torch.__version__}", fontsize=7
         )
-        figure.savefig(FOLDER / f"{axis}.png", dpi=150)
+        figure.savefig(FOLDER / f"{axis}.svg")
         plt.close(figure)
 
 

@@ -16,11 +16,10 @@ using namespace irisflow;
 namespace {
 
 constexpr int64_t TILE = DRAWN_TOGETHER;  // tokens that are seen, or not, together until single ones are masked
-constexpr int64_t BLOCK = VECTORS * LANES;  // columns of a product whose sums are kept in registers
-constexpr int QUERIES = LANES == 16 ? 8 : 4;  // its rows: they divide a tile
+constexpr int QUERIES = LANES == 16 ? 8 : 4;  // rows of a product: they divide a tile
 
 struct Sizes {
-  int64_t batch, heads, tokens, width;
+  int64_t tokens, width;
   bool is_causal;
   int64_t padded() const { return (tokens + TILE - 1) / TILE * TILE; }
   int64_t head() const { return padded() * width; }
@@ -84,12 +83,6 @@ inline void multiply_tokens(const float* rows, const float* transposed, int64_t 
     multiply_block<VECTORS, false>({rows, width, 1}, transposed + first * width, BLOCK, width, made + first, seen);
 }
 
-inline float sum_of(Floats values) {
-  float sum = 0;
-  for (int lane = 0; lane < LANES; lane++) sum += values[lane];
-  return sum;
-}
-
 inline Integers places() {
   Integers made;
   for (int lane = 0; lane < LANES; lane++) made[lane] = lane;
@@ -109,8 +102,7 @@ inline void weigh(float* scores, int64_t seen, int64_t keys, uint32_t row, const
     store(scores + key, score);
     largest = larger(largest, score);
   }
-  float top = largest[0];
-  for (int lane = 1; lane < LANES; lane++) top = std::max(top, largest[lane]);
+  const float top = largest_of(largest);
   for (int64_t key = 0; key < seen; key += LANES) {
     const Floats score = load(scores + key), power = is_seen(key) ? exponential(score - top) : Floats{};
     store(scores + key, power);
@@ -150,7 +142,7 @@ inline void weigh_gradient(const float* kept, int64_t seen, float scale, float* 
 
 // How many weights of a head are kept for the gradients.
 extern "C" int64_t attention_kept(int64_t tokens, int64_t is_causal) {
-  const Sizes sizes{1, 1, tokens, 0, is_causal != 0};
+  const Sizes sizes{tokens, 0, is_causal != 0};
   return sizes.before(sizes.padded());
 }
 
@@ -159,7 +151,7 @@ extern "C" int64_t attention_kept(int64_t tokens, int64_t is_causal) {
 extern "C" void attend(const float* query, const float* keys, const float* values, float* kept, float* made, int64_t batch,
                        int64_t heads, int64_t tokens, int64_t width, int64_t batch_stride, int64_t head_stride,
                        int64_t token_stride, int64_t is_causal, int64_t random_key, int64_t least, double scale) {
-  const Sizes sizes{batch, heads, tokens, width, is_causal != 0};
+  const Sizes sizes{tokens, width, is_causal != 0};
   const Drop drop{static_cast<uint64_t>(random_key), static_cast<uint32_t>(least), static_cast<float>(scale)};
   const auto shrunk = static_cast<float>(1 / std::sqrt(static_cast<double>(width)));
 #pragma omp parallel for schedule(static)
@@ -195,7 +187,7 @@ extern "C" void attend_gradient(const float* query, const float* keys, const flo
                                 const float* gradient, float* of_qkv, int64_t batch, int64_t heads, int64_t tokens,
                                 int64_t width, int64_t batch_stride, int64_t head_stride, int64_t token_stride,
                                 int64_t is_causal, double scale) {
-  const Sizes sizes{batch, heads, tokens, width, is_causal != 0};
+  const Sizes sizes{tokens, width, is_causal != 0};
   const auto grown = static_cast<float>(scale), shrunk = static_cast<float>(1 / std::sqrt(static_cast<double>(width)));
 #pragma omp parallel for schedule(static)
   for (int64_t index = 0; index < batch * heads; index++) {

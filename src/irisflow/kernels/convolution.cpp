@@ -75,7 +75,7 @@ inline void kernel_at_points(const Doubles kernel[9], const Keep& keep) {
 }
 
 // How many outputs are made together.
-inline int64_t block_of(int64_t outputs) { return outputs % (VECTORS * LANES) ? LANES : VECTORS * LANES; }
+inline int64_t block_of(int64_t outputs) { return outputs % BLOCK ? LANES : BLOCK; }
 
 // What `Along` makes of a square of From x From values, column by column and then row by row: To x To values.
 template <int From, int To, void (*Along)(const Floats*, Floats*), class Read, class Write>
@@ -321,7 +321,7 @@ extern "C" void weights_gradient_3x3(const float* maps, const float* gradient, f
           const float* others = gradients + pair * point_stride(outputs);
           float* target = sums + (pair * inputs + input) * outputs;
           int64_t at = 0;
-          for (; at + VECTORS * LANES <= outputs; at += VECTORS * LANES)
+          for (; at + BLOCK <= outputs; at += BLOCK)
             add_outer_products<VECTORS>(own, inputs, others + at, outputs, count, target + at);
           for (; at < outputs; at += LANES)
             add_outer_products<1>(own, inputs, others + at, outputs, count, target + at);

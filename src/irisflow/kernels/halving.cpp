@@ -11,8 +11,6 @@ using namespace irisflow;
 
 namespace {
 
-constexpr int64_t BLOCK = VECTORS * LANES;
-
 // to (three rows, `pixels`, inputs) = the rows of an image from `first` on, zeros behind them.
 void gather(const float* image, int64_t first, int64_t height, int64_t width, int64_t inputs, int64_t pixels, float* to) {
   for (int64_t row = 0; row < 3; row++, to += pixels * inputs) {

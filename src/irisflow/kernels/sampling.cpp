@@ -10,13 +10,6 @@ namespace {
 
 constexpr int64_t ALONE = 1 << 15;  // logits that one thread has seen to before another has begun
 
-template <typename Join>
-inline float joined(Floats values, Join join) {
-  float made = values[0];
-  for (int lane = 1; lane < LANES; lane++) made = join(made, values[lane]);
-  return made;
-}
-
 }  // namespace
 
 // made (rows) = the class of each row of logits (rows, classes) whose shares hold its number, in [0, 1). Shares are the
@@ -31,13 +24,13 @@ extern "C" void draw_classes(const float* logits, const double* numbers, int64_t
       shares[k] = k < classes ? logits[row * classes + k] : -std::numeric_limits<float>::infinity();
     Floats largest = load(shares), sums{};
     for (int64_t k = LANES; k < size; k += LANES) largest = larger(largest, load(shares + k));
-    const float top = joined(largest, [](float a, float b) { return a > b ? a : b; });
+    const float top = largest_of(largest);
     for (int64_t k = 0; k < size; k += LANES) {
       const Floats power = exponential(load(shares + k) - top);
       store(shares + k, power);
       sums += power;
     }
-    const float sum = joined(sums, [](float a, float b) { return a + b; });
+    const float sum = sum_of(sums);
     const auto share = [&](int64_t k) { return static_cast<int64_t>(shares[k] / sum * static_cast<float>(whole)); };
     int64_t total = 0, end = 0, found = 0;
     for (int64_t k = 0; k < classes; k++) total += share(k);

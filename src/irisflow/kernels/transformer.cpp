@@ -17,7 +17,6 @@ using namespace irisflow;
 
 namespace {
 
-constexpr int64_t BLOCK = VECTORS * LANES;
 constexpr int64_t LINE = 16;  // floats of a line of the cache
 constexpr int AHEAD = 512;  // weights that are fetched before they are needed
 constexpr int64_t AHEAD_KEYS = 16;  // the same of keys and values
@@ -205,8 +204,7 @@ float weigh(float* scores, int64_t num_seen, int64_t num_keys) {
   std::fill(scores + num_seen, scores + stop, -std::numeric_limits<float>::infinity());
   Floats most = load(scores), sum{};
   for (int64_t key = LANES; key < stop; key += LANES) most = larger(most, load(scores + key));
-  float largest = most[0];
-  for (int lane = 1; lane < LANES; lane++) largest = std::max(largest, most[lane]);
+  const float largest = largest_of(most);
   for (int64_t key = 0; key < stop; key += LANES) {
     const Floats weight = exponential(load(scores + key) - largest);
     sum += weight;

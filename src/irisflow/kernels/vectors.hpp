@@ -22,8 +22,26 @@ typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_
 inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 inline void store(float* to, Floats values) { *reinterpret_cast<Floats*>(to) = values; }
 
+constexpr int64_t BLOCK = VECTORS * LANES;  // columns of a product whose sums registers hold
+
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+
+// What `join` makes of all lanes, from the first on.
+template <typename Join>
+inline float joined(Floats values, Join join) {
+  float made = values[0];
+  for (int lane = 1; lane < LANES; lane++) made = join(made, values[lane]);
+  return made;
+}
+
+inline float sum_of(Floats values) {
+  return joined(values, [](float a, float b) { return a + b; });
+}
+
+inline float largest_of(Floats values) {
+  return joined(values, [](float a, float b) { return a > b ? a : b; });
+}
 
 // e to the power of x to 2e-7 of it, 0 below -88: a power of 2 times a polynomial of what lies within half of ln 2 around 0.
 inline Floats exponential(Floats x) {
