@@ -1,4 +1,4 @@
-"""Reducing only what changed gives every pixel that reducing everything gives."""
+"""Reducing only what changed gives every pixel that reducing everything gives, and so does Pillow without a kernel."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,15 @@ from hypothesis import strategies as st
 from irisflow.envs import reduction
 from irisflow.envs.atari import AtariEnvironment
 from irisflow.envs.reduction import Reducer, resize
+
+
+@pytest.fixture(autouse=True, params=["kernel", "Pillow"])
+def is_by_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Every test runs with the kernel, and as if there were none."""
+    by_kernel: bool = request.param == "kernel"
+    if not by_kernel:
+        monkeypatch.setattr(reduction, "_library", lambda *_: None)
+    return by_kernel
 
 
 @given(st.data())
@@ -55,31 +64,26 @@ def test_real_games_are_reduced_exactly(game: str) -> None:
         assert np.array_equal(reducer(frame), resize(frame, 64))
 
 
-def test_rows_with_equal_codes_are_reduced_once_and_the_frame_is_asked_for_only_then() -> None:
+def test_colours_of_codes_are_asked_for_where_one_is_new(is_by_kernel: bool) -> None:
     rng = np.random.default_rng(0)
-    palette = rng.integers(0, 256, (4, 3), dtype=np.uint8)
+    palette = rng.integers(0, 256, (256, 3), dtype=np.uint8)
     reducer, codes, asked = Reducer(64), np.zeros((210, 160), np.uint8), []
 
     def pixels() -> np.ndarray:
         asked.append(1)
         return palette[codes]
 
-    for first, code in ((0, 0), (20, 1), (100, 1), (20, 0), (150, 2), (30, 2)):
-        codes[first : first + 8] = code
-        assert np.array_equal(reducer.coded(codes, pixels), resize(palette[codes], 64))
-    assert len(asked) == 5, "twice for the first frame, and once for each row that was not kept"
+    for first, code in ((0, 0), (20, 1), (100, 1), (20, 0), (150, 255), (30, 255)):
+        codes[first : first + 8, 159] = code
+        assert np.array_equal(reducer(codes, pixels), resize(palette[codes], 64))
+    assert len(asked) == (3 if is_by_kernel else 6), "once for each code, or for each frame"
 
 
-def test_rows_that_are_kept_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reduction, "MOST_ROWS_KEPT", 10)
-    reducer, rng = Reducer(64), np.random.default_rng(0)
-    frame = np.zeros((210, 160, 3), np.uint8)
-    for step in range(30):
-        frame[7 * step : 7 * step + 7] = rng.integers(0, 256, (7, 160, 3), dtype=np.uint8)
-        assert np.array_equal(reducer(frame), resize(frame, 64))
-    assert len(reducer._kept) <= 10 + 7
+@pytest.mark.parametrize("shape", [(210, 160), (250, 160)])
+def test_the_emulators_screens_are_reduced_by_a_kernel(shape: tuple[int, int], is_by_kernel: bool) -> None:
+    assert bool(reduction._library(shape, 64)) is is_by_kernel
 
 
-@pytest.mark.parametrize("shape", [(210, 160, 3), (250, 160, 3)])
-def test_the_emulators_screens_are_reduced_in_steps_at_the_size_of_iris(shape: tuple[int, int, int]) -> None:
-    assert reduction._heights(shape, 64) is not None
+def test_a_kernel_that_gives_other_pixels_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduction, "PRECISION", 21)
+    assert reduction._library((33, 44), 16) is None

@@ -57,17 +57,18 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
     assert compiled(tmp_path) == [file] and file.read_bytes() == whole
 
 
-def test_another_compiler_flag_or_processor_has_a_file_of_its_own(
+def test_another_source_compiler_flag_or_processor_has_a_file_of_its_own(
     tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "KEPT", tmp_path / "kept")
-    monkeypatch.setattr(build, "SOURCES", sources)
-    files = {build._compiled(["c++"], "1.0")}
-    files |= {build._compiled(["c++"], "1.1"), build._compiled(["c++", "-O1"], "1.0")}
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O1"))
-    files.add(build._compiled(["c++"], "1.0"))
+    kernel, other = sources / "kernel.cpp", sources / "other.cpp"
+    other.write_text("int two;")
+    flags = ["-fPIC", "-shared"]
+    files = {build._file(["c++", *flags], "1.0", [kernel]), build._file(["c++", *flags], "1.0", [other])}
+    files.add(build._file(["c++", *flags], "1.1", [kernel]))
+    files.add(build._file(["c++", *flags, "-O1"], "1.0", [kernel]))
     monkeypatch.setattr(build, "_processor", lambda: "another")
-    files.add(build._compiled(["c++"], "1.0"))
+    files.add(build._file(["c++", *flags], "1.0", [kernel]))
     assert len(files) == 5
 
 
@@ -102,9 +103,9 @@ def test_what_a_compiler_says_is_told(tmp_path: Path) -> None:
 
 def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRISFLOW_KERNELS", "of")
-    build.kernels.cache_clear()
+    build.compiled.cache_clear()
     with pytest.raises(ConfigError, match=r"IRISFLOW_KERNELS \(environment\) is 'of'; allowed: on, off\."):
-        build.kernels()
+        build.compiled((build.SOURCES / "kernel.cpp",))
 
 
 def test_clang_is_not_used(tmp_path: Path) -> None:

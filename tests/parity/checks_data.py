@@ -20,7 +20,7 @@ def check_preprocess(folder: Path) -> None:
     assert set(tensors) == {"raw_frames", "resized_frames"}
     resized = np.stack([resize(frame, size) for frame in tensors["raw_frames"]])
     assert resized.dtype == np.uint8
-    np.testing.assert_array_equal(resized, tensors["resized_frames"])
+    np.testing.assert_array_equal(resized, tensors["resized_frames"].transpose(0, 3, 1, 2))
 
 
 def check_segments(folder: Path) -> None:

@@ -87,8 +87,7 @@ def _frames(array: np.ndarray, length: int, size: int, where: str) -> np.ndarray
         allowed = f"uint8 frames [{length} or {length + 1}, height, width, 3]"
         raise _refusal(where, "observations", f"is {_described(array)}", allowed)
     reduce = Reducer(size)
-    frames = np.stack([reduce(np.ascontiguousarray(frame)) for frame in array[:length]])
-    return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
+    return np.stack([reduce(frame) for frame in array[:length]])
 
 
 def _rewards(array: np.ndarray, length: int, where: str) -> np.ndarray:

@@ -55,7 +55,7 @@ class AtariEnvironment(Environment):
         self._screen = np.empty((*self._ale.getScreenDims(), 3), np.uint8)
         self._codes = np.empty(self._ale.getScreenDims(), np.uint8)  # numbers of colours
         self._reduce = Reducer(size)
-        self._last_two = np.zeros((2, size, size, 3), np.uint8)
+        self._last_two = np.zeros((2, 3, size, size), np.uint8)
         self._observation = np.zeros((3, size, size), np.uint8)
         self._frames, self._lives = 0, 0
         self._is_game_over, self._flags = True, (False, False)
@@ -115,7 +115,7 @@ class AtariEnvironment(Environment):
             "before_game": np.frombuffer(self._before_game, np.uint8),
             "history": np.frombuffer(bytes(self._history), np.uint8),
             "emulator": np.frombuffer(self._snapshot(), np.uint8),
-            "last_two": self._last_two.copy(),
+            "last_two": np.moveaxis(self._last_two, 1, -1).copy(),
             "observation": self._observation.copy(),
             "counters": [self._frames, self._lives],
             "flags": [self._is_game_over, *self._flags],
@@ -132,7 +132,7 @@ class AtariEnvironment(Environment):
                 f"environment state of {self.game}: played again, the game differs. Resume with the version"
                 " of ale-py that the run was started with, or start it again."
             )
-        self._last_two = state["last_two"].copy()
+        self._last_two = np.moveaxis(state["last_two"], -1, 1).copy()
         self._observation = state["observation"].copy()
         self._frames, self._lives = state["counters"]
         self._is_game_over, *flags = state["flags"]
@@ -146,7 +146,7 @@ class AtariEnvironment(Environment):
         for _ in range(self.np_random.integers(1, noop_max + 1) if noop_max else 0):
             if self._advance(0)[1]:
                 self._restart()
-        self._observation = _channel_first(self._resized())
+        self._observation = self._resized()
 
     def _restart(self) -> None:
         self._before_game, self._history = self._snapshot(), bytearray()
@@ -183,7 +183,7 @@ class AtariEnvironment(Environment):
                 self._last_two[frame - frame_skip + 2] = self._resized()
             if ended:
                 break
-        return _channel_first(np.maximum(*self._last_two)), total, ended
+        return np.maximum(*self._last_two), total, ended
 
     def _advance(self, action: int) -> tuple[float, Ended]:
         """Return the reward and end of one emulator frame."""
@@ -199,16 +199,12 @@ class AtariEnvironment(Environment):
         self._ale.getScreenRGB(self._screen)
         return self._screen
 
-    def _resized(self) -> UInt8[np.ndarray, "size size 3"]:
+    def _resized(self) -> Observation:
         self._ale.getScreen(self._codes)
-        return self._reduce.coded(self._codes, self._draw)
+        return self._reduce(self._codes, self._draw)
 
     def _info(self) -> Info:
         return {"lives": self._lives, "frames": self._frames, "is_game_over": self._is_game_over}
-
-
-def _channel_first(picture: UInt8[np.ndarray, "size size 3"]) -> Observation:
-    return np.ascontiguousarray(picture.transpose(2, 0, 1))
 
 
 def has_game(game: str) -> bool:

@@ -100,8 +100,7 @@ class PixelEnvironment(Environment):
             raise EnvironmentFailure(f"env.train.id: {self._env_id} cannot be rendered: {error}") from None
 
     def _observe(self) -> Observation:
-        picture = self._reduce(np.ascontiguousarray(self._picture))
-        return np.ascontiguousarray(picture.transpose(2, 0, 1))
+        return self._reduce(self._picture)
 
     def _info(self) -> Info:
         return {"lives": 0, "frames": self._frames, "is_game_over": any(self._flags)}

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,15 +19,16 @@ SWITCH = "IRISFLOW_KERNELS"  # of the environment: `off` leaves everything to to
 COMPILERS = ("g++", "c++")  # tried in this order unless CXX names one
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-Wno-psabi"),
-    *("-fopenmp", "-fPIC", "-shared"),
+    *("-fPIC", "-shared"),
 )
+THREADS = "-fopenmp"
 SOURCES = Path(__file__).parent
 KEPT = SOURCES.parents[2] / ".cache" / "kernels"
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The compiled kernels and who compiled them; where there are none, why."""
+    """Compiled kernels and who compiled them; where there are none, why."""
 
     library: ctypes.CDLL | None
     compiler: str | None = None
@@ -34,13 +36,19 @@ class Kernels:
 
 
 def library() -> ctypes.CDLL | None:
-    """Return the compiled kernels, or None where there are none."""
+    """Return torch's kernels, or None where there are none."""
     return kernels().library
 
 
 @cache
 def kernels() -> Kernels:
-    """Return the kernels, compiled now if they were not before. Raises ConfigError if the switch is neither on nor off."""
+    """Return the kernels that compute with torch's tensors, those of this folder, and with its threads."""
+    return compiled(tuple(sorted(SOURCES.glob("*.[ch]pp"))), THREADS)
+
+
+@cache
+def compiled(sources: tuple[Path, ...], *flags: str) -> Kernels:
+    """Return kernels, compiled now if they were not before. Raises ConfigError if the switch is neither on nor off."""
     switch = os.environ.get(SWITCH, "on")
     if switch not in ("on", "off"):
         raise ConfigError(f"{SWITCH} (environment) is {switch!r}; allowed: on, off.")
@@ -49,12 +57,13 @@ def kernels() -> Kernels:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         return Kernels(None, missing=f"no C++ compiler (looked for {', '.join(COMPILERS)} and CXX)")
-    command = shlex.split(compiler)
+    words = shlex.split(compiler)
     try:
-        version = _said([*command, "--version"])
+        version = _said([*words, "--version"])
         if "clang" in version:
             return Kernels(None, missing=f"{compiler} is clang, whose OpenMP is not torch's: g++ is wanted")
-        return Kernels(_loaded(command, version), version.partition("\n")[0].strip())
+        command = [*words, *FLAGS, *flags]
+        return Kernels(_loaded(command, version, sources), version.partition("\n")[0].strip())
     except subprocess.CalledProcessError as error:
         code = f"exit code {error.returncode}"
         first = next((line.strip() for line in error.stderr.splitlines() if "error" in line), code)
@@ -63,28 +72,27 @@ def kernels() -> Kernels:
         return Kernels(None, missing=f"{compiler}: {error}")
 
 
-def _loaded(compiler: list[str], version: str) -> ctypes.CDLL:
+def _loaded(command: list[str], version: str, sources: Sequence[Path]) -> ctypes.CDLL:
     """Return the compiled kernels; a file that cannot be loaded is made anew."""
-    file = _compiled(compiler, version)
+    file = _file(command, version, sources)
     try:
         return ctypes.CDLL(str(file))
     except OSError:
         file.unlink()
-        return ctypes.CDLL(str(_compiled(compiler, version)))
+        return ctypes.CDLL(str(_file(command, version, sources)))
 
 
-def _compiled(compiler: list[str], version: str) -> Path:
-    """Return the file of the compiled kernels; it belongs to their source, the compiler, its flags and the processor."""
-    sources = sorted(SOURCES.glob("*.[ch]pp"))
+def _file(command: list[str], version: str, sources: Sequence[Path]) -> Path:
+    """Return the file of compiled kernels; it belongs to their source, the compiler, its flags and the processor."""
     texts = [source.read_text(encoding="utf-8") for source in sources]
-    state = "\0".join([version, *compiler, *FLAGS, _processor(), *texts])
+    state = "\0".join([version, *command, _processor(), *texts])
     folder = _folder()
     file = folder / f"{hashlib.sha256(state.encode()).hexdigest()}.so"
     if not file.exists():
         units = [str(path) for path in sources if path.suffix == ".cpp"]
         with tempfile.TemporaryDirectory(dir=folder) as work:
             made = Path(work) / file.name
-            _said([*compiler, *FLAGS, "-o", str(made), *units])
+            _said([*command, "-o", str(made), *units])
             made.replace(file)  # whoever compiles them at the same time puts the same there
     return file
 
