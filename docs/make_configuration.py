@@ -98,7 +98,7 @@ MEANINGS = {
     "common.resume": "go on with the run whose folder is the working directory, or `hydra.run.dir`",
     "common.precision": "of training's passes: `bfloat16` is an autocast; weights, codes, losses and play stay float32",
     "common.num_threads": "torch's CPU threads; another count gives other bytes",
-    "common.parallel_envs": "test games step in processes of their own; changes speed only",
+    "common.parallel_envs": "test games are stepped by a process on each core; changes speed only",
     "common.cuda_graphs": "on a GPU imagination is recorded once and replayed as one CUDA graph: faster, more memory,"
     " other random numbers",
     "collection.train.num_envs": "must be 1: one environment collects, as in IRIS",

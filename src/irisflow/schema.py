@@ -31,7 +31,7 @@ class Common:
     resume: bool = MISSING
     precision: str = bounded(among=("float32", "bfloat16"))  # of forward and backward passes while training
     num_threads: int = bounded(1, 1024)  # of torch on the CPU; another count gives other bytes
-    parallel_envs: bool = MISSING  # test environments in processes of their own: speed only
+    parallel_envs: bool = MISSING  # test environments by a process on each core: speed only
     cuda_graphs: bool = MISSING  # on a GPU, imagination is recorded once and replayed
 
 

@@ -11,7 +11,7 @@ BOUNDS: dict[str, float] = {
     "actor_critic_update": 1.5,
     "world_model_update": 2.0,
     "sampling_tokens": 2.0,
-    "environment": 1.3,
+    "environment": 2.0,
 }
 
 

@@ -9,7 +9,7 @@ from irisflow.schema import Env
 
 
 def make_environments(settings: Env, num_envs: int, *, parallel: bool) -> Environments:
-    """Return `num_envs` equal environments, in processes of their own if `parallel` and there are several."""
+    """Return `num_envs` equal environments, stepped by a process on each core if `parallel` and there are several."""
     makers = [partial(make_environment, settings)] * num_envs
     if parallel and num_envs > 1:
         return ParallelEnvironments(makers, size=settings.size)
