@@ -69,7 +69,9 @@ def test_the_silu_of_any_number_is_torchs(size: float) -> None:
         assert_close(layer.silu(given).double(), expected, rtol=2e-5, atol=1e-5 * size)
 
 
+@pytest.mark.parametrize("norm", KERNELS, ids=str, indirect=True)
 def test_the_number_of_threads_changes_nothing(norm: GroupNorm) -> None:
+    """Of the kernel: torch's SiLU rounds otherwise at the end of each thread's share."""
     given, before, found = maps(norm), torch.get_num_threads(), []
     for num_threads in (1, 2):
         torch.set_num_threads(num_threads)
