@@ -28,6 +28,9 @@ def copy_checkout(folder: Path, *, study: str = "smoke") -> Path:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
         else:
             shutil.copy2(source, target)
+    kernels = ROOT / ".cache/kernels"
+    if kernels.exists():  # they belong to their source, which is the same
+        shutil.copytree(kernels, folder / ".cache/kernels")
     edit(folder / "params/workflow.yaml", r"study: \w+", f"study: {study}")
     edit(folder / "dvc.yaml", r"scale: \w+", f"scale: {study}")
     git(folder, "init", "--quiet")
@@ -56,9 +59,8 @@ def commit(folder: Path, message: str) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Return the variables under which commands in `folder` run the code of that folder."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(("SNAKE", "IRISFLOW", "DVC"))
-    }
+    left_out = ("SNAKE", "IRISFLOW", "DVC", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
     return {**kept, "PATH": path, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
 
 

@@ -65,4 +65,4 @@ def test_what_a_kernel_computes_is_counted_as_torch_computes_it() -> None:
     maps = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), FlopCounter() as counted:
         layer(rows), convolution(maps)
-    assert counted.get_total_flops() == 2 * 64 * 256 * 512 + 2 * 2 * 64 * 9 * 16 * 32
+    assert counted.by_operator.total() == 2 * 64 * 256 * 512 + 2 * 2 * 64 * 9 * 16 * 32

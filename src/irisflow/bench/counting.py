@@ -42,10 +42,14 @@ def count(work: Callable[[], object], device: torch.device, *, known: Iterable[T
         work()
     with FlopCounter() as flops:
         work()
-    by_operator = flops.get_flop_counts().get("Global", {})
-    convolutions = sum(number for name, number in by_operator.items() if "convolution" in str(name))
-    total = sum(by_operator.values())
-    return Counted(convolutions, total - convolutions, operators.num_calls, kept.num_bytes, memory.peak_bytes)
+    convolutions = sum(number for name, number in flops.by_operator.items() if "convolution" in name)
+    return Counted(
+        convolutions,
+        flops.by_operator.total() - convolutions,
+        operators.num_calls,
+        kept.num_bytes,
+        memory.peak_bytes,
+    )
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,24 +1,27 @@
 """Arithmetic, counted: of any work, and of an imagined frame, whatever the machine."""
 
+from collections import Counter
 from typing import Any, Self
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from irisflow.behaviour.agent import Agent
 from irisflow.behaviour.imagination import played
 from irisflow.plainly import as_torch_does
 
 
-class FlopCounter(FlopCounterMode):
-    """torch's counter without its account by module. While it counts, all is computed by torch's operators, which it sees.
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up what torch's formulas give for each operator. While it counts, torch's operators compute all; it sees those.
 
-    That account hangs hooks on gradients, and fails where a weight's view is made without gradient, as by `parallel`.
+    torch's own FlopCounterMode takes composed operators apart with its compiler, whose import takes seconds, and accounts by
+    module with hooks on gradients, which fail where a weight's view is made without gradient, as by `parallel`.
     """
 
     def __init__(self) -> None:
-        super().__init__(display=False)
-        self.mod_tracker: Any = _Everywhere()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.by_operator: Counter[str] = Counter()
         self._plain = as_torch_does()
 
     def __enter__(self) -> Self:
@@ -29,15 +32,13 @@ class FlopCounter(FlopCounterMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._plain.__exit__(*error)
 
-
-class _Everywhere:
-    """Stands for torch's tracker of modules: all work is done in one place."""
-
-    parents = frozenset({"Global"})
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return what the operator returns."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if formula := flop_registry.get(func.overloadpacket):
+            self.by_operator[str(func.overloadpacket)] += formula(*args, **kwargs, out_val=out)
+        return out
 
 
 @torch.no_grad()
@@ -52,4 +53,4 @@ def imagined_frame_flops(agent: Agent, *, horizon: int, generator: torch.Generat
     inputs = (tokens, agent.view(tokens), state.hidden, state.cell)
     with FlopCounter() as counted:
         played(inputs, generator, agent=agent, horizon=horizon, shift=0)
-    return float(counted.get_total_flops()) / horizon
+    return float(counted.by_operator.total()) / horizon
