@@ -88,6 +88,10 @@ def test_the_emulators_screens_are_reduced_by_a_kernel(shape: tuple[int, int]) -
 
 
 @by_kernel_only
-def test_a_kernel_that_gives_other_pixels_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_gives_other_pixels_is_not_used_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(reduction, "PRECISION", 21)
     assert reduction._library((33, 44), 16) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "other pixels than Pillow for frames of 33 x 44" in line

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from ctypes import CDLL, c_int64, c_void_p
 from functools import cache, partial
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,7 +11,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from irisflow.kernels.build import compiled
+from irisflow.kernels.build import SWITCH, compiled
+from irisflow.progress import say
 
 Frame = UInt8[np.ndarray, "height width 3"]
 Codes = UInt8[np.ndarray, "height width"]  # of colours
@@ -106,9 +108,14 @@ class _Taps(NamedTuple):
 
 @cache
 def _library(shape: tuple[int, int], size: int) -> CDLL | None:
-    """Return the kernel, if there is one and it gives Pillow's pixels of frames [height, width]; versions may differ."""
-    library = compiled((SOURCE,)).library
+    """Return the kernel if it gives Pillow's pixels of frames [height, width]: versions may differ. Says why if not."""
+    made = compiled((SOURCE,))
     frame = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    if library and np.array_equal(_Rows(library, frame, size).reduced(frame), resize(frame, size)):
-        return library
+    if made.library and np.array_equal(_Rows(made.library, frame, size).reduced(frame), resize(frame, size)):
+        return made.library
+    reason = (
+        made.missing or f"The kernel gives other pixels than Pillow for frames of {shape[0]} x {shape[1]}"
+    )
+    if not reason.startswith(SWITCH) and parent_process() is None:
+        say(f"{reason}. Pillow reduces whole frames: a step of a game may take twice as long.")
     return None
