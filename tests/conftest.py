@@ -24,6 +24,10 @@ settings.register_profile("irisflow", deadline=None, derandomize="CI" in os.envi
 settings.load_profile("irisflow")
 install_import_hook(["irisflow.tokenizer", "irisflow.world_model", "irisflow.behaviour"], "beartype.beartype")
 
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # hundreds of processes that tests start would each compile our code
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a worker is a core's: a second thread would only take the other one
 
@@ -76,7 +80,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _place(file: str) -> int:
     if file in LONGEST:
         return LONGEST.index(file)
-    return len(LONGEST) if file in _files_on_the_smoke_study() else len(LONGEST) + 1
+    is_long = file in _files_on_the_smoke_study() or file.startswith(("tests/workflow/", "tests/by_hand/"))
+    return len(LONGEST) if is_long else len(LONGEST) + 1
 
 
 @cache

@@ -59,8 +59,9 @@ def commit(folder: Path, message: str) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Return the variables under which commands in `folder` run the code of that folder."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    left_out = ("SNAKE", "IRISFLOW", "DVC", "PYTHONDONTWRITEBYTECODE")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("SNAKE", "IRISFLOW", "DVC"))
+    }
     return {**kept, "PATH": path, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
 
 

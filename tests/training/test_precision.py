@@ -11,7 +11,7 @@ from irisflow.params import Choice
 from irisflow.stages.session import Session, prepare
 
 COMPONENTS = ("tokenizer", "world_model", "actor_critic")
-NUM_UPDATES = 20
+NUM_UPDATES = 12
 
 
 def session(precision: str) -> Session:
@@ -66,7 +66,7 @@ def test_losses_are_near_those_of_float32(
         assert found[name].dtype == torch.float32 and found[name].isfinite().all()
         assert torch.equal(found[name], expected) == (precision == "float32")
         torch.testing.assert_close(found[name], expected, rtol=0.05, atol=0.05)
-        assert expected[-5:].mean() < expected[:5].mean(), "it learns"
+        assert expected[-4:].mean() < expected[:4].mean(), "it learns"
 
 
 def test_weights_and_optimizers_stay_in_float32(

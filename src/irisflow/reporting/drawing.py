@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -63,12 +66,18 @@ class Drawing:
 
 
 def save(drawing: Drawing, folder: Path) -> None:
-    """Write a drawing as SVG, PNG and CSV; the same summary gives the same bytes."""
-    stem = folder / drawing.identifier
+    """Write a drawing as SVG, PNG and CSV; the same summary gives the same bytes.
+
+    The canvases are called by themselves, as `Figure.savefig` draws each figure once more before it does.
+    """
+    stem, figure = folder / drawing.identifier, drawing.figure
     with drawing_style():
-        drawing.figure.savefig(f"{stem}.svg", metadata={"Date": None})
-        drawing.figure.set_layout_engine("none")  # it is laid out now, and that takes as long as to draw it
-        drawing.figure.savefig(f"{stem}.png", metadata={"Software": None})
+        vectors: Any = FigureCanvasSVG(figure)
+        vectors.print_svg(f"{stem}.svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it is laid out now, and that takes as long as to draw it
+        figure.set_dpi(rcParams["savefig.dpi"])
+        pixels: Any = FigureCanvasAgg(figure)
+        pixels.print_png(f"{stem}.png", metadata={"Software": None})
     Path(f"{stem}.csv").write_text(rows_as_csv(drawing.rows), encoding="utf-8")
 
 
