@@ -24,9 +24,8 @@ settings.register_profile("irisflow", deadline=None, derandomize="CI" in os.envi
 settings.load_profile("irisflow")
 install_import_hook(["irisflow.tokenizer", "irisflow.world_model", "irisflow.behaviour"], "beartype.beartype")
 
-os.environ.pop(
-    "PYTHONDONTWRITEBYTECODE", None
-)  # hundreds of processes that tests start would each compile our code
+# Tests start hundreds of processes, each of which would compile our code anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a worker is a core's: a second thread would only take the other one

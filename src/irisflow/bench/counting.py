@@ -43,13 +43,8 @@ def count(work: Callable[[], object], device: torch.device, *, known: Iterable[T
     with FlopCounter() as flops:
         work()
     convolutions = sum(number for name, number in flops.by_operator.items() if "convolution" in name)
-    return Counted(
-        convolutions,
-        flops.by_operator.total() - convolutions,
-        operators.num_calls,
-        kept.num_bytes,
-        memory.peak_bytes,
-    )
+    products = flops.by_operator.total() - convolutions
+    return Counted(convolutions, products, operators.num_calls, kept.num_bytes, memory.peak_bytes)
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
