@@ -26,26 +26,29 @@ rule all:
         "reports/summary.pdf",
 
 
+# Functions: thousands of files that only a job which asks for them has to list.
+
+
 rule datasets:
     input:
-        RECORDINGS,
+        lambda wildcards: PLAN.recordings,
 
 
 rule pretrained:
     input:
-        PRETRAINED,
+        lambda wildcards: PLAN.pretrained,
 
 
 rule agents:
     input:
-        AGENTS,
+        lambda wildcards: PLAN.agents,
 
 
 rule scores:
     input:
-        SCORES,
+        lambda wildcards: PLAN.scores,
 
 
 rule measurements:
     input:
-        MEASUREMENTS,
+        lambda wildcards: PLAN.measurements,

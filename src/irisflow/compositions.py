@@ -9,9 +9,15 @@ wrong configuration is refused each time.
 
 import hashlib
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +27,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from irisflow import params, source
+from irisflow.errors import ConfigError
 from irisflow.params import Choice
 from irisflow.storage import write_atomically
 from irisflow.written import written
@@ -35,6 +42,27 @@ def values(choice: Choice) -> Mapping[str, Any]:
     return _kept(choice, "values", lambda: OmegaConf.to_container(params.compose(choice)))
 
 
+def keep_all(choices: Iterable[Choice]) -> None:
+    """Compose what is not kept of some choices, on all cores. A wrong one is passed over: `values` says what is wrong."""
+    lacking = [choice for choice in choices if _read(_file(choice, "values")) is None]
+    number = min(len(lacking), len(os.sched_getaffinity(0)))
+    if number < 2 or threading.active_count() > 1:  # a fork of a process with threads may hang
+        return
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(number, fork, _leave_interrupts) as pool, suppress(BrokenProcessPool):
+        list(pool.map(_keep_values, lacking))
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C to the process that asked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _keep_values(choice: Choice) -> None:
+    with suppress(ConfigError):
+        values(choice)
+
+
 @cache
 def as_written(choice: Choice) -> Mapping[str, Any]:
     """Return the configuration of a choice as `written` does."""
@@ -43,14 +71,25 @@ def as_written(choice: Choice) -> Mapping[str, Any]:
 
 def _kept(choice: Choice, kind: str, compose: Callable[[], Any]) -> Mapping[str, Any]:
     """Return what was kept of a choice, or compose and keep it."""
-    file = KEPT / _state() / f"{_sha256(f'{kind} {choice!r}'.encode())}.json"
+    file = _file(choice, kind)
+    if (kept := _read(file)) is not None:
+        return kept
+    composed = cast(dict[str, Any], compose())
+    _keep(file, composed)
+    return composed
+
+
+def _file(choice: Choice, kind: str) -> Path:
+    return KEPT / _state() / f"{_sha256(f'{kind} {choice!r}'.encode())}.json"
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return what a file keeps; None if it is not there or damaged."""
     with suppress(OSError):
         digest, _, text = file.read_bytes().partition(b"\n")
         if digest.decode(errors="replace") == _sha256(text):
             return cast(dict[str, Any], json.loads(text))
-    composed = cast(dict[str, Any], compose())
-    _keep(file, composed)
-    return composed
+    return None
 
 
 def planned_digest(stage: str, choice: Choice, game: str, seed: int) -> str:
@@ -82,8 +121,9 @@ def _keep(file: Path, composed: Mapping[str, Any]) -> None:
         return
     with suppress(OSError):
         if not file.parent.exists():
-            shutil.rmtree(KEPT, ignore_errors=True)
-        file.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for other in set(KEPT.iterdir()) - {file.parent}:
+                shutil.rmtree(other, ignore_errors=True)
         write_atomically(file, _sha256(text).encode() + b"\n" + text)
 
 

@@ -194,7 +194,7 @@ def stage_settings(stage: str, whole: DictConfig | Mapping[str, Any]) -> schema.
 
     The whole one is checked already.
     """
-    sliced = OmegaConf.merge(OmegaConf.structured(schema.Settings), stage_slice(stage, whole))
+    sliced = OmegaConf.merge(_structure(), stage_slice(stage, whole))
     OmegaConf.set_readonly(sliced, True)
     return cast(schema.Settings, sliced)
 
@@ -323,7 +323,7 @@ def checked(composed: DictConfig) -> DictConfig:
     """Return a composed configuration, resolved and merged into the schema; each value within its range."""
     try:
         resolved = OmegaConf.create(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
-        typed = OmegaConf.merge(OmegaConf.structured(schema.Settings), resolved)
+        typed = OmegaConf.merge(_structure(), resolved)
     except OmegaConfBaseException as error:
         raise ConfigError(_reason(error)) from None
     assert isinstance(typed, DictConfig)
@@ -339,6 +339,12 @@ def checked(composed: DictConfig) -> DictConfig:
     _check_collection(typed)
     _check_recording(typed)
     return typed
+
+
+@cache
+def _structure() -> DictConfig:
+    """Return the schema with nothing filled in; merging copies it."""
+    return cast(DictConfig, OmegaConf.structured(schema.Settings))
 
 
 def _reason(error: OmegaConfBaseException) -> str:

@@ -17,7 +17,7 @@ RESUME = Path("resume")
 
 def recording(scale: str, game: str, seed: int | str) -> Path:
     """Return the folder of recorded episodes of a game."""
-    return DATA / scale / game / f"seed-{seed}"
+    return DATA.joinpath(scale, game, f"seed-{seed}")
 
 
 def imported(dataset: str, game: str) -> Path:
@@ -27,44 +27,44 @@ def imported(dataset: str, game: str) -> Path:
 
 def tokenizer(scale: str, tokenizer: str, corpus: str, game: str, seed: int | str) -> Path:
     """Return the folder of a pretrained tokenizer."""
-    return RESULTS / scale / "tokenizers" / tokenizer / corpus / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "tokenizers", tokenizer, corpus, game, f"seed-{seed}")
 
 
 def world_model(
     scale: str, world_model: str, tokenizer: str, corpus: str, game: str, seed: int | str
 ) -> Path:
     """Return the folder of a pretrained world model."""
-    return RESULTS / scale / "world_models" / world_model / tokenizer / corpus / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "world_models", world_model, tokenizer, corpus, game, f"seed-{seed}")
 
 
 def agent(scale: str, variant: str, game: str, seed: int | str) -> Path:
     """Return the folder of a trained agent."""
-    return RESULTS / scale / "agents" / variant / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "agents", variant, game, f"seed-{seed}")
 
 
 def scores(scale: str, variant: str, game: str, seed: int | str) -> Path:
     """Return the folder of an agent's final scores."""
-    return RESULTS / scale / "scores" / variant / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "scores", variant, game, f"seed-{seed}")
 
 
 def random_play(scale: str, game: str, seed: int | str) -> Path:
     """Return the folder of random play's scores."""
-    return RESULTS / scale / "random_play" / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "random_play", game, f"seed-{seed}")
 
 
 def held_out(scale: str, variant: str, game: str, seed: int | str) -> Path:
     """Return the folder of episodes that the agent of this variant and seed played, for measurements only."""
-    return RESULTS / scale / "held_out" / variant / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "held_out", variant, game, f"seed-{seed}")
 
 
 def world_model_quality(scale: str, variant: str, game: str, seed: int | str) -> Path:
     """Return the folder of the measurements of an agent's tokenizer and world model."""
-    return RESULTS / scale / "world_model_quality" / variant / game / f"seed-{seed}"
+    return RESULTS.joinpath(scale, "world_model_quality", variant, game, f"seed-{seed}")
 
 
 def study(scale: str, study: str) -> Path:
     """Return the folder of a study's aggregates."""
-    return RESULTS / scale / "studies" / study
+    return RESULTS.joinpath(scale, "studies", study)
 
 
 def diffs(of: str) -> Path:

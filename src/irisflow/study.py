@@ -91,6 +91,8 @@ def _check(study: Study, where: str) -> None:
         raise ConfigError(f"{where}: random_play is {study.random_play}; allowed: 0 or more seeds.")
     if min(study.seeds) < 0 or study.statistics.bootstrap_reps < 1:
         raise ConfigError(f"{where}: seeds must be 0 or more and statistics.bootstrap_reps 1 or more.")
+    own = Choice(study.scale, overrides=tuple(study.overrides))
+    compositions.keep_all([own, *map(study.choice, study.variants)])
     for variant in study.variants:
         try:
             compositions.values(study.choice(variant))

@@ -257,3 +257,26 @@ def test_a_composition_is_kept_between_processes_until_what_it_stands_on_changes
     assert len(list((tmp_path / ".cache/compositions").iterdir())) == 1, (
         "those of the other state are forgotten"
     )
+
+
+TOGETHER = """
+import os, sys
+from irisflow import compositions, params
+from irisflow.params import Choice
+asked = [Choice("smoke", variant=name) for name in ("iris", "codebook_small")]
+wrong = Choice("smoke", variant="iris", overrides=("training.actor_critic.gamma=2",))
+os.sched_getaffinity = lambda _: {0, 1}
+compositions.keep_all([asked[0], wrong, asked[1]])
+kept = len(list(compositions.KEPT.rglob("*.json")))
+was_composed_here = "hydra" in sys.modules
+print(kept, was_composed_here, [compositions.values(choice) == params.compose(choice) for choice in asked])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_study_lacks_is_composed_by_other_processes_and_is_the_same(tmp_path: Path) -> None:
+    for name in ("src", "params"):
+        shutil.copytree(workspace.ROOT / name, tmp_path / name)
+    result = workspace.run(tmp_path, sys.executable, "-c", TOGETHER, check=True)
+    assert result.stdout.splitlines() == ["2 False [True, True]"]
+    assert not result.stderr, "the wrong one is passed over"

@@ -34,13 +34,6 @@ except IrisflowError as error:
 
 # Not on the jobs' command lines, which Snakemake compares: an override re-plans what reads its key, by the digest.
 os.environ.update(IRISFLOW_OVERRIDES=json.dumps(STUDY.overrides))
-RECORDINGS, PRETRAINED, AGENTS, SCORES, MEASUREMENTS = (
-    PLAN.recordings,
-    PLAN.pretrained,
-    PLAN.agents,
-    PLAN.scores,
-    PLAN.measurements,
-)
 
 # `--cores 8` on two cores must not start eight jobs that fight over them: a job claims its share of what was given for
 # each thread that it computes with, so that no more run at once than there are real cores for.

@@ -23,8 +23,7 @@ rule aggregate:
 rule report:
     input:
         multiext(str(paths.study(STUDY.scale, STUDY.name)) + "/", *paths.STUDY_FILES),
-        PLAN.reconstructions,
-        PLAN.films,
+        lambda wildcards: PLAN.reconstructions + PLAN.films,
     output:
         pdf=report(
             "reports/summary.pdf",
