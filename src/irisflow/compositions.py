@@ -1,7 +1,7 @@
 """The values of composed configurations, kept between processes.
 
-Composing takes .3 s, and Snakemake reads the workflow again in each of its jobs: ten variants would cost every job 3 s.
-The stages of a run share its configuration so, too.
+Composing takes .3 s: ten variants would cost each `snakemake` 3 s, and on a cluster each of its jobs, which read the
+workflow again. The stages of a run share its configuration so, too.
 What is kept belongs to the bytes of `params/`, of this package and to the versions of what composes: a change of any makes
 it anew, and so does damage, which the sha256 in a file's first line tells. Only what passed every check is kept, so that a
 wrong configuration is refused each time.
