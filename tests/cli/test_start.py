@@ -28,6 +28,11 @@ COMMANDS = {
     "collect": ["collect", *RUN],
     "pretrain-tokenizer": ["pretrain-tokenizer", *TOKENIZER, *RUN],
     "train-agent": ["train-agent", "--variant", "iris", *RUN],
+    "hold-out": ["hold-out", "--variant", "iris", *RUN],
+    "measure-world-model": [
+        *("measure-world-model", "--variant", "iris", *RUN),
+        *("--held-out", str(paths.held_out("smoke", "iris", "Catch", 0))),
+    ],
 }
 MAKING = ("collect", "pretrain-tokenizer", "train-agent")
 FOLDERS = {
@@ -103,6 +108,13 @@ def test_training_imports_torch_but_neither_its_compiler_nor_what_it_does_not_us
     codes = [code for code, _ in made[1]]
     assert codes == [0, 0, 0]
     assert "torch" in made[1][-1][1] and not made[1][-1][1] & set(HEAVY)
+
+
+@pytest.mark.slow
+def test_measuring_a_world_model_imports_nothing_heavy_either(made: tuple[Path, object]) -> None:
+    results, _ = outcomes(made[0], "hold-out", "measure-world-model")
+    assert [code for code, _ in results] == [0, 0]
+    assert "torch" in results[-1][1] and not results[-1][1] & set(HEAVY)
 
 
 @pytest.mark.slow

@@ -19,6 +19,11 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     module with hooks on gradients, which fail where a weight's view is made without gradient, as by `parallel`.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return false: else torch imports its compiler at the first operator, to keep it from compiling what is below."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.by_operator: Counter[str] = Counter()
