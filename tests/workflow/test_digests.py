@@ -9,10 +9,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from irisflow import params
+from irisflow import params, schema
 from irisflow.params import NOT_IN_DIGEST, STAGE_KEYS, Choice
 
 IDENTITY = ("common.seed", "env.train.id", "env.test.id", "env.keymap")
+SCHEMA = OmegaConf.structured(schema.Settings)
 WHOLE = params.compose(Choice("smoke", variant="iris"))
 
 
@@ -98,10 +99,8 @@ def test_a_digest_is_the_same_in_another_order_of_keys() -> None:
 
 def _has_default(key: str) -> bool:
     """Return whether the schema gives the key a value of its own: None, for optional ones."""
-    from irisflow import schema
-
     try:
-        return _read(OmegaConf.structured(schema.Settings), key) is None
+        return _read(SCHEMA, key) is None
     except (MissingMandatoryValue, KeyError, AttributeError):
         return False
 
