@@ -31,6 +31,8 @@ try:
     PLAN = StudyPlan(STUDY)
 except IrisflowError as error:
     sys.exit(f"irisflow: {error}")
+except KeyboardInterrupt:
+    sys.exit("irisflow: interrupted while the study was read; no job was started.")
 
 # Not on the jobs' command lines, which Snakemake compares: an override re-plans what reads its key, by the digest.
 os.environ.update(IRISFLOW_OVERRIDES=json.dumps(STUDY.overrides))
