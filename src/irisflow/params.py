@@ -141,6 +141,7 @@ def compose(choice: Choice) -> DictConfig:
     is chosen: pretraining and other stages without one do not read it.
     """
     settings = checked(_compose(choice.hydra_overrides()))
+    _check_chosen(choice, settings)
     if choice.variant is not None:
         _check_start(settings)
     return settings
@@ -339,6 +340,17 @@ def checked(composed: DictConfig) -> DictConfig:
     _check_collection(typed)
     _check_recording(typed)
     return typed
+
+
+def _check_chosen(choice: Choice, settings: DictConfig) -> None:
+    """Raise ConfigError where overrides choose another file than the choice: results would bear a wrong name."""
+    for group in (f.name for f in fields(Choice) if f.name != "overrides"):
+        chosen, found = getattr(choice, group), settings[group].name
+        if chosen not in (None, found):
+            raise ConfigError(
+                f"{group} is {found!r} by the overrides, but {chosen!r} was asked for, and results would bear that name."
+                f" Leave {group} out of the overrides."
+            )
 
 
 @cache

@@ -196,6 +196,8 @@ def test_the_other_door_refuses_a_wrong_command_line(
         (r"overrides: .*", "random_play: many", "'many' of type 'str' could not be converted to Integer."),
         (r"overrides: .*", "random_play: -1", "0 or more"),
         (r"overrides: .*", "overrides: [training.gama=1]", "training.gama"),
+        (r"overrides: .*", "overrides: [variant=iris_pretrained]", "Leave variant out of the overrides."),
+        (r"overrides: .*", "overrides: [scale=quick]", "Leave scale out of the overrides."),
         (r"title: .*", "title: [", "valid YAML"),
     ],
 )
