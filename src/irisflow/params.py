@@ -343,13 +343,13 @@ def checked(composed: DictConfig) -> DictConfig:
 
 
 def _check_chosen(choice: Choice, settings: DictConfig) -> None:
-    """Raise ConfigError where overrides choose another file than the choice: results would bear a wrong name."""
+    """Raise ConfigError where a file or an override names another part than the choice: results would bear a wrong name."""
     for group in (f.name for f in fields(Choice) if f.name != "overrides"):
         chosen, found = getattr(choice, group), settings[group].name
         if chosen not in (None, found):
             raise ConfigError(
-                f"{group} is {found!r} by the overrides, but {chosen!r} was asked for, and results would bear that name."
-                f" Leave {group} out of the overrides."
+                f"{group} is {found!r}, but {chosen!r} was asked for, and results would bear that name. Allowed: the name"
+                f" {chosen!r} in params/{group}/{chosen}.yaml, and no other {group} in the overrides."
             )
 
 

@@ -1,10 +1,13 @@
 """Wrong names, keys and values: one line, an exit code, and nothing written."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from irisflow import cli, launch
+from irisflow import cli, launch, params
+from irisflow.errors import ConfigError
+from irisflow.params import Choice
 from workspace import edit, irisflow, own_lines, run, snakemake, snapshot
 
 NAMES = {
@@ -93,6 +96,8 @@ def test_a_study_refuses_what_is_no_name(
         (["--override=common.sequence_length=50"], "world_model.max_blocks"),
         (["--override=training.learning_rate=1e-4,1e-3"], "sweep"),
         (["--override=gamma"], "key=value"),
+        (["--override=scale=quick"], "no other scale in the overrides."),
+        (["--override=variant=iris_pretrained"], "no other variant in the overrides."),
         (["--override=training.actor_critic.gamma=${oc.env:HOME}"], "gamma"),
         (["--override=training.actor_critic.gamma=${nothing}"], "nothing"),
         (["--override=~training"], "training"),
@@ -107,6 +112,18 @@ def test_a_run_refuses_a_wrong_argument(
 ) -> None:
     kept = [f"{key}={value}" for key, value in RUN.items() if not arguments[0].startswith(f"{key}=")]
     assert wanted in refusal(capsys, nowhere, cli.main(["train-agent", *kept, *arguments]))
+
+
+def test_a_variants_file_that_kept_the_name_of_another_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(params.PARAMS, tmp_path / "params")
+    shutil.copy(tmp_path / "params/variant/codebook_small.yaml", tmp_path / "params/variant/mine.yaml")
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    with pytest.raises(
+        ConfigError, match=r"variant is 'codebook_small'.* 'mine' in params/variant/mine.yaml"
+    ):
+        params.compose(Choice("smoke", variant="mine"))
 
 
 def test_foreign_frames_need_two_segments_in_a_batch(
@@ -196,8 +213,8 @@ def test_the_other_door_refuses_a_wrong_command_line(
         (r"overrides: .*", "random_play: many", "'many' of type 'str' could not be converted to Integer."),
         (r"overrides: .*", "random_play: -1", "0 or more"),
         (r"overrides: .*", "overrides: [training.gama=1]", "training.gama"),
-        (r"overrides: .*", "overrides: [variant=iris_pretrained]", "Leave variant out of the overrides."),
-        (r"overrides: .*", "overrides: [scale=quick]", "Leave scale out of the overrides."),
+        (r"overrides: .*", "overrides: [variant=iris_pretrained]", "no other variant in the overrides."),
+        (r"overrides: .*", "overrides: [scale=quick]", "no other scale in the overrides."),
         (r"title: .*", "title: [", "valid YAML"),
     ],
 )
